@@ -1,0 +1,298 @@
+"""The results schema: what a study found, as `results.json` holds it.
+
+`study` writes it and `report` reads it; nothing else passes between them. Version 1.0: a reader accepts any 1.x.
+Figures that could not be computed are null, never a guess. Every `Estimate` carries its 95% interval.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from leadline.errors import ConfigError
+
+__all__ = ["SCHEMA_VERSION", "Results"]
+
+SCHEMA_VERSION = "1.0"
+
+VerdictWord = Literal["supported", "refuted", "inconclusive", "not tested"]
+
+
+class _Schema(BaseModel):
+    model_config = ConfigDict(extra="forbid", ser_json_inf_nan="null")
+
+
+class Estimate(_Schema):
+    """A figure and its interval (95%, bootstrap over groups within folds, given the fitted probes)."""
+
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+
+
+class Finding(_Schema):
+    """Something that the data check, or a baseline, noticed."""
+
+    code: str
+    severity: Literal["warning", "note"]
+    message: str
+    rows: list[int] = []
+
+
+class DataSummary(_Schema):
+    """The labelled data set. `n_rows` were used; `n_given` stood in the source; the difference is in `findings`."""
+
+    name: str
+    source: str
+    fingerprint: str
+    n_given: int
+    n_rows: int
+    text_column: str
+    target_columns: list[str]
+    group_column: str | None
+    split_column: str | None
+    n_groups: int | None
+    n_train: int
+    n_test: int
+    examples: list[str]
+    findings: list[Finding] = []
+
+
+class ModelSummary(_Schema):
+    """The model. `equation` is the residual equation that was proved at load, with its largest relative error."""
+
+    name: str
+    source: str
+    architecture: str
+    equation: str
+    proof_error: float
+    n_layers: int
+    d_model: int
+    n_heads: int
+    n_parameters: int
+    dtype: str
+    device: str
+    fingerprint: str
+
+
+class SiteResult(_Schema):
+    """One site. `metrics` are corrected for the choice of l2 at this site; `p_value` is this site's own."""
+
+    site: str
+    kind: str
+    layer: int | None
+    metrics: dict[str, Estimate]
+    l2: float | None
+    p_value: float | None = None
+    null_mean: float | None = None
+    null_low: float | None = None
+    null_high: float | None = None
+    n_fits: int = 0
+    n_not_converged: int = 0
+
+
+class Permutation(_Schema):
+    """The permutation test: its statistic (`observed` and the null have the same), and the best site's null."""
+
+    n_permutations: int
+    statistic: str
+    scheme: str
+    smallest_p: float
+    p_max: float | None
+    observed_max: float | None
+    null_max_mean: float | None
+    null_max_95: float | None
+
+
+class BestSite(_Schema):
+    """The chosen site. `metrics` are corrected for having chosen both the site and l2 (BBC-CV); `naive` are not."""
+
+    site: str
+    layer: int | None
+    l2: float | None
+    metrics: dict[str, Estimate]
+    naive: dict[str, float | None]
+    correction: str
+    probe_file: str
+
+
+class BaselineResult(_Schema):
+    """A control on the same folds. `gain` is the best probe's primary metric minus this one's, paired.
+
+    `sites` holds the curve of a control that has one (the same architecture with random weights).
+    """
+
+    name: str
+    title: str
+    explanation: str
+    metrics: dict[str, Estimate]
+    gain: Estimate
+    p_gain: float | None
+    below_chance: bool = False
+    sites: list[SiteResult] = []
+
+
+class Verdict(_Schema):
+    """One of the six claims: the word, the sentence for a person, the rule stated before, the figures behind it."""
+
+    claim: Literal["decodable", "selective", "beyond surface", "general", "used", "where from"]
+    verdict: VerdictWord
+    sentence: str
+    rule: str
+    figures: dict[str, float | None] = {}
+
+
+class Histogram(_Schema):
+    """Out-of-fold scores at the chosen site (binary targets). `edges` has one more entry than each count list."""
+
+    edges: list[float]
+    negative: list[int]
+    positive: list[int]
+
+
+class Points(_Schema):
+    """Out-of-fold predictions against true values (continuous targets), a sample of at most 2,000 rows."""
+
+    column: str
+    true: list[float]
+    predicted: list[float]
+    rows: list[int]
+
+
+class Confusion(_Schema):
+    """Out-of-fold decisions at the chosen site, pooled over folds."""
+
+    true_negative: int
+    false_positive: int
+    false_negative: int
+    true_positive: int
+
+
+class WrongText(_Schema):
+    """A row on which the out-of-fold probe is most wrong. `group` is the row's group, where there is one."""
+
+    row: int
+    text: str
+    label: str
+    score: float
+    group: str | None = None
+
+
+class SiteTransfer(_Schema):
+    """Every site's refitted probe on a second labelled set: shown, never used to choose."""
+
+    site: str
+    metrics: dict[str, Estimate]
+
+
+class TestResult(_Schema):
+    """The chosen probe on rows it never saw: the data's own test split, or another labelled set."""
+
+    name: str
+    source: str
+    n_rows: int
+    metrics: dict[str, Estimate]
+    sites: list[SiteTransfer]
+    note: str = ""
+
+
+class TargetResult(_Schema):
+    """Everything about one target. A continuous target may have several columns; its metrics are their means."""
+
+    target: str
+    columns: list[str]
+    kind: Literal["binary", "continuous"]
+    negative: str | None = None
+    positive: str | None = None
+    n_negative: int | None = None
+    n_positive: int | None = None
+    primary_metric: str
+    chance: float
+    n_folds: int
+    sites: list[SiteResult]
+    best: BestSite
+    permutation: Permutation | None
+    baselines: list[BaselineResult]
+    verdicts: list[Verdict]
+    findings: list[Finding] = []
+    histogram: Histogram | None = None
+    points: list[Points] = []
+    confusion: Confusion | None = None
+    most_wrong: list[WrongText] = []
+    tests: list[TestResult] = []
+
+
+class Stage(_Schema):
+    """One stage of the run and how long it took."""
+
+    name: str
+    seconds: float
+    reused: bool = False
+
+
+class Provenance(_Schema):
+    """How it was made."""
+
+    leadline_version: str
+    versions: dict[str, str]
+    python: str
+    platform: str
+    processor: str
+    n_threads: int
+    seed: int
+    started: str
+    seconds: float
+    peak_memory_bytes: int | None
+    stages: list[Stage]
+    methods: list[str]
+
+
+class Results(_Schema):
+    """A whole study."""
+
+    schema_version: str = SCHEMA_VERSION
+    name: str
+    family: str
+    tokens: str
+    sites: list[str]
+    data: DataSummary
+    model: ModelSummary
+    targets: list[TargetResult]
+    findings: list[Finding] = []
+    provenance: Provenance
+    study: dict[str, object]
+
+    @classmethod
+    def read(cls, path: str | Path) -> Results:
+        """Read `results.json`, or the run folder that holds it.
+
+        Raises
+        ------
+        ConfigError : no such file, not JSON, or a schema this version does not know.
+        """
+        file = Path(path)
+        if file.is_dir():
+            file = file / "results.json"
+        if not file.is_file():
+            raise ConfigError(
+                f"no results at '{file}'; expected a run folder with results.json (`leadline run` makes one)."
+            )
+        try:
+            raw = json.loads(file.read_text(encoding="utf-8"))
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            raise ConfigError(f"'{file}' is not JSON ({error}); run the study again to write it anew.") from error
+        version = str(raw.get("schema_version", "none")) if isinstance(raw, dict) else "none"
+        if version.split(".")[0] != SCHEMA_VERSION.split(".")[0]:
+            raise ConfigError(
+                f"'{file}' has results schema {version}; this Leadline reads {SCHEMA_VERSION}. Run the study again, or "
+                f"use the version of Leadline that wrote it."
+            )
+        try:
+            return cls.model_validate(raw)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(x) for x in first["loc"])
+            raise ConfigError(f"'{file}' does not fit the results schema at '{where}': {first['msg']}.") from error
