@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -60,8 +61,8 @@ class Family(Protocol):
         """
         ...
 
-    def smoother(self, X: np.ndarray, train: np.ndarray, test: np.ndarray) -> np.ndarray:
-        """(n_test, n_train) matrix that maps centred training labels to test scores, without having seen a label.
+    def smoothers(self, X: np.ndarray, fold: np.ndarray) -> Iterator[np.ndarray]:
+        """For each fold, (n_test, n_train): maps centred training labels to test scores, without seeing a label.
 
         The permutation test scores thousands of shuffled labellings with it in one matrix product.
         """

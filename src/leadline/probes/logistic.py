@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import scipy.linalg
@@ -12,7 +14,7 @@ from torch import Tensor
 from leadline.errors import ProbeError
 from leadline.probes.fit import SiteFit
 from leadline.probes.folds import FoldMoments, check_design, fold_moments, training_rows
-from leadline.probes.ridge import ridge_smoother
+from leadline.probes.ridge import ridge_smoothers
 from leadline.probes.solvers.logistic import LogisticSolution, solve_logistic
 
 __all__ = ["DEFAULT_L2", "Logistic"]
@@ -83,9 +85,9 @@ class Logistic:
         fit = self._shared if d <= 2 * n else self._by_fold
         return fit(X, Y, fold, n_folds, moments)
 
-    def smoother(self, X: np.ndarray, train: np.ndarray, test: np.ndarray) -> np.ndarray:
-        """Least squares in place of the logistic loss; see `leadline.probes.ridge.ridge_smoother`."""
-        return ridge_smoother(X, train, test)
+    def smoothers(self, X: np.ndarray, fold: np.ndarray) -> Iterator[np.ndarray]:
+        """Least squares in place of the logistic loss; see `leadline.probes.ridge.ridge_smoothers`."""
+        return ridge_smoothers(X, fold)
 
     def _solve(
         self,
@@ -209,6 +211,11 @@ def _eigenbasis(gram: Tensor) -> tuple[Tensor, Tensor]:
     return values.clamp_min(0), vectors
 
 
+def _fold_penalty(V: Tensor, Vt: Tensor, scale: Tensor, A: Tensor, columns: Tensor) -> Tensor:
+    """Vᵀ diag((σ_fold/σ)²) V A: a fold's own scaling, as a penalty in the basis that all folds share."""
+    return Vt @ (V @ A).mul_(scale[:, columns])
+
+
 def _solve_chunk(
     R: Tensor,
     eigenvalues: Tensor,
@@ -220,14 +227,12 @@ def _solve_chunk(
     columns: slice,
     tolerance: float,
 ) -> LogisticSolution:
-    penalty, floor = None, None
+    penalty: Callable[[Tensor, Tensor], Tensor] | None = None
+    floor: Tensor | None = None
     if V is not None and D is not None:
-        Vt, scale = V.T.contiguous(), D[:, columns].contiguous()
+        scale = D[:, columns].contiguous()
         floor = scale.amin(0)
-
-        def penalty(A: Tensor, which: Tensor) -> Tensor:
-            return Vt @ ((V @ A).mul_(scale[:, which]))
-
+        penalty = partial(_fold_penalty, V, V.T.contiguous(), scale)
     return solve_logistic(
         R,
         eigenvalues,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -69,8 +70,9 @@ class MeanDifference:
             iterations=np.zeros(shape, dtype=np.int32),
         )
 
-    def smoother(self, X: np.ndarray, train: np.ndarray, test: np.ndarray) -> np.ndarray:
-        """(n_test, n_train) inner products: with centred labels they give the score up to a constant and a scale."""
-        origin = X[train].mean(axis=0, dtype=np.float64)
-        own, other = (X[train] - origin).astype(np.float32), (X[test] - origin).astype(np.float32)
-        return np.asarray(other @ own.T)
+    def smoothers(self, X: np.ndarray, fold: np.ndarray) -> Iterator[np.ndarray]:
+        """(n_test, n_train) inner products a fold: with centred labels they give the score up to scale and constant."""
+        for k in range(int(fold.max()) + 1):
+            test = fold == k
+            origin = X[~test].mean(axis=0, dtype=np.float64)
+            yield np.asarray((X[test] - origin).astype(np.float32) @ (X[~test] - origin).astype(np.float32).T)

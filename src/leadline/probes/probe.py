@@ -96,8 +96,8 @@ class Probe:
             raise ProbeError(f"cannot read texts with a {type(source).__name__}; give a model from `load_model`.")
         if self.model_fingerprint is not None and print_of != self.model_fingerprint:
             raise ProbeError(
-                f"this probe was fitted on {self.model or 'a model'} with fingerprint {self.model_fingerprint}; the model "
-                f"given has {print_of}. Load the same model, in the same dtype."
+                f"this probe was fitted on {self.model or 'a model'} with fingerprint {self.model_fingerprint}; "
+                f"the model given has {print_of}. Load the same model, in the same dtype."
             )
         return self.score(read(list(inputs), self.site, self.tokens))
 

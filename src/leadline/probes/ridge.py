@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +12,7 @@ from leadline.errors import ProbeError
 from leadline.probes.fit import SiteFit
 from leadline.probes.folds import check_design, fold_moments, training_rows
 
-__all__ = ["DEFAULT_L2", "Ridge", "ridge_smoother"]
+__all__ = ["DEFAULT_L2", "Ridge", "ridge_smoothers"]
 
 DEFAULT_L2 = tuple(float(f"{x:.0e}") for x in np.logspace(-3, 3, 7))
 
@@ -110,9 +111,9 @@ class Ridge:
             iterations=np.zeros(shape, dtype=np.int32),
         )
 
-    def smoother(self, X: np.ndarray, train: np.ndarray, test: np.ndarray) -> np.ndarray:
-        """See `ridge_smoother`."""
-        return ridge_smoother(X, train, test)
+    def smoothers(self, X: np.ndarray, fold: np.ndarray) -> Iterator[np.ndarray]:
+        """See `ridge_smoothers`."""
+        return ridge_smoothers(X, fold)
 
 
 def _solve(gram: np.ndarray, right: np.ndarray, l2: float) -> np.ndarray:
@@ -124,40 +125,43 @@ def _solve(gram: np.ndarray, right: np.ndarray, l2: float) -> np.ndarray:
     return np.asarray(scipy.linalg.cho_solve(factor, right, check_finite=False))
 
 
-def ridge_smoother(X: np.ndarray, train: np.ndarray, test: np.ndarray) -> np.ndarray:
-    """(n_test, n_train) ridge smoother whose penalty is set without labels.
+def ridge_smoothers(X: np.ndarray, fold: np.ndarray) -> Iterator[np.ndarray]:
+    """Ridge smoothers of each fold, with a penalty set without labels: a tenth of the mean non-zero eigenvalue.
 
-    The penalty gives the fit a quarter of its possible degrees of freedom, Σ s/(s + l2) = min(n_train, d)/4 with s the
-    eigenvalues of the training rows' correlation matrix: enough to read a concept that is spread over many
-    directions, few enough to generalise.
+    The features are standardised over all rows, which needs no label either.
 
     Parameters
     ----------
-    X : (n, d) raw activations. train, test : (n,) bool.
+    X : (n, d) raw activations. fold : (n,) the fold that tests a row.
 
-    Returns
-    -------
-    (n_test, n_train) float32; times centred training labels it gives the test rows' scores, up to a constant.
+    Yields
+    ------
+    (n_test, n_train) float32 for fold 0, 1, …; times centred training labels it gives the test rows' scores, up to a
+    constant.
     """
-    rows = X[train].astype(np.float32)
-    mean = rows.mean(axis=0, dtype=np.float64)
-    scale = rows.std(axis=0, dtype=np.float64)
-    scale = np.where(scale <= 1e-6 * np.abs(rows).max(axis=0), 1.0, scale)
-    own = ((rows - mean) / scale).astype(np.float32)
-    other = ((X[test] - mean) / scale).astype(np.float32)
-    n, d = own.shape
-    gram = (own.T @ own if d <= n else own @ own.T) / n
-    values = np.clip(scipy.linalg.eigvalsh(gram, driver="evd", check_finite=False).astype(np.float64), 0, None)
-    wanted = min(n, d, int((values > values.max() * 1e-6).sum())) / 4
-    low, high = 1e-6, max(float(values.max()) * 1e3, 1e-3)
-    for _ in range(60):
-        middle = float(np.sqrt(low * high))
-        if (values / (values + middle)).sum() > wanted:
-            low = middle
+    moments = fold_moments(X, fold, int(fold.max()) + 1)
+    Z = ((X - moments.mean) / moments.scale).astype(np.float32)
+    n, d = Z.shape
+    penalty = np.float32(0.1 * max(float(np.square(Z, dtype=np.float64).sum()) / n / min(n, d), 1e-6))
+    primal = d <= n
+    parts = [Z[fold == k].T @ Z[fold == k] for k in range(int(fold.max()) + 1)] if primal else []
+    total = np.sum(parts, axis=0) if primal else Z @ Z.T
+    for k in range(int(fold.max()) + 1):
+        test = fold == k
+        own, other = Z[~test], Z[test]
+        size = len(own)
+        mean = own.mean(axis=0, dtype=np.float64).astype(np.float32)
+        if primal:
+            gram = (total - parts[k]) / size - np.outer(mean, mean)
+            gram[np.diag_indices_from(gram)] += penalty
+            factor = scipy.linalg.cho_factor(gram, lower=True, overwrite_a=True, check_finite=False)
+            half = scipy.linalg.cho_solve(factor, (other - mean).T, check_finite=False).T
+            yield np.asarray(half @ (own - mean).T / size)
         else:
-            high = middle
-    gram[np.diag_indices_from(gram)] += np.float32(high)
-    factor = scipy.linalg.cho_factor(gram, lower=True, overwrite_a=True, check_finite=False)
-    if d <= n:
-        return np.asarray(other @ scipy.linalg.cho_solve(factor, own.T, check_finite=False) / n)
-    return np.asarray(scipy.linalg.cho_solve(factor, own @ other.T, check_finite=False).T / n)
+            inner, cross = total[np.ix_(~test, ~test)], total[np.ix_(test, ~test)]
+            column = inner.mean(axis=0)
+            cross = cross - cross.mean(axis=1, keepdims=True) - column + column.mean()
+            inner = (inner - column - column[:, None] + column.mean()) / size
+            inner[np.diag_indices_from(inner)] += penalty
+            factor = scipy.linalg.cho_factor(inner, lower=True, overwrite_a=True, check_finite=False)
+            yield np.asarray(scipy.linalg.cho_solve(factor, cross.T, check_finite=False).T / size)

@@ -1,7 +1,7 @@
 """Batched L-BFGS for the logistic loss: every column of a site in one solve.
 
-Columns (l2 × fold × target × permutation) share the features `R`, so that an iteration is two matrix products for all of
-them together. Each minimises, over a (r,) and b,
+Columns (l2 × fold × target × permutation) share the features `R`, so that an iteration is two matrix products for all
+of them together. Each minimises, over a (r,) and b,
 
     Σ_i w_i · log(1 + exp(−y_i f_i))  +  (l2 / 2) · aᵀ P a,      f = R a + b,   Σ_i w_i = 1,   y ∈ {−1, +1}
 
@@ -176,9 +176,7 @@ def solve_logistic(
     return LogisticSolution(out_A, out_b, out_f, out_gap, out_gap <= tolerance, out_it)
 
 
-def _line_search(
-    F: Tensor, T: Tensor, y: Tensor, w: Tensor, slope: Tensor, quad_slope: Tensor, quad: Tensor
-) -> Tensor:
+def _line_search(F: Tensor, T: Tensor, y: Tensor, w: Tensor, slope: Tensor, quad_slope: Tensor, quad: Tensor) -> Tensor:
     """Safeguarded Newton in one dimension for every column: φ is convex, so a root of φ' is all that is sought.
 
     A step is taken where |φ'(α)| ≤ ½·|φ'(0)|, which on a convex φ is the strong Wolfe curvature condition.

@@ -1,0 +1,25 @@
+"""Evidence: what a probe's out-of-fold scores are worth, and the controls they are held against.
+
+Arrays and activation sources flow in; estimates with intervals, p-values, baselines and verdicts flow out. This room
+knows no model, no file and no configuration.
+"""
+
+from leadline.evidence.bootstrap import Estimate
+from leadline.evidence.permutation import PermutationTest
+from leadline.evidence.splits import make_folds
+from leadline.evidence.sweep import Baseline, Labels, Sweep, sweep_target
+from leadline.evidence.transfer import held_out_metrics
+from leadline.evidence.verdict import CLAIMS, Verdict
+
+__all__ = [
+    "CLAIMS",
+    "Baseline",
+    "Estimate",
+    "Labels",
+    "PermutationTest",
+    "Sweep",
+    "Verdict",
+    "held_out_metrics",
+    "make_folds",
+    "sweep_target",
+]

@@ -1,0 +1,197 @@
+"""The permutation test: one shuffle serves all sites, and the best of all sites has the null of the maximum.
+
+The statistic is a linear score at a penalty that is set without labels: as the family's `smoothers` map training
+labels to test scores by one matrix a fold, thousands of shuffles cost one matrix product. The observed statistic is
+computed the same way. Labels move within groups where they vary there; the groups in which they do not vary exchange their
+labels whole. p = (1 + k) / (1 + B) (Phipson and Smyth 2010); the maximum over sites follows Westfall and Young (1993).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from leadline.errors import EvidenceError
+from leadline.evidence.metrics import PRIMARY
+from leadline.evidence.splits import group_codes
+from leadline.probes.fit import Family
+
+__all__ = ["PermutationTest", "Shuffles", "draw_shuffles", "max_test", "null_at_site"]
+
+# Labels are −1 and +1: scores that differ by less than this differ by rounding.
+_FLAT = 1e-5
+
+
+@dataclass(frozen=True)
+class Shuffles:
+    """Shuffled row orders, drawn once for all sites.
+
+    Attributes
+    ----------
+    index : (1 + B, n) int; row 0 is the identity. Row i takes the target of row index[b, i].
+    scheme : in words, how labels moved.
+    """
+
+    index: np.ndarray
+    scheme: str
+
+
+def draw_shuffles(Y: np.ndarray, groups: np.ndarray | None, n_permutations: int, seed: int) -> Shuffles:
+    """Draw B shuffles that respect the groups.
+
+    Parameters
+    ----------
+    Y : (n, m) targets. groups : (n,) or None.
+
+    Raises
+    ------
+    EvidenceError : fewer than 19 shuffles, of which no p of .05 can come, or labels that no shuffle can move.
+    """
+    if n_permutations < 19:
+        raise EvidenceError(f"got {n_permutations} permutations; a p-value of .05 needs 19 or more.")
+    n = len(Y)
+    rng = np.random.default_rng([seed, 2])
+    index = np.tile(np.arange(n), (1 + n_permutations, 1))
+    if groups is None:
+        for b in range(1, 1 + n_permutations):
+            index[b] = rng.permutation(n)
+        return Shuffles(index, "labels were shuffled over all rows")
+    codes = group_codes(groups, n)
+    members = [np.flatnonzero(codes == g) for g in range(int(codes.max()) + 1)]
+    varying = sorted((rows for rows in members if (Y[rows] != Y[rows[0]]).any()), key=lambda rows: int(codes[rows[0]]))
+    constant = [rows for rows in members if not (Y[rows] != Y[rows[0]]).any()]
+    if not varying and len({tuple(Y[rows[0]]) for rows in constant}) < 2:
+        raise EvidenceError("no shuffle can move a label: every group holds the same one.")
+    moving = np.concatenate(varying) if varying else np.empty(0, dtype=np.int64)
+    for b in range(1, 1 + n_permutations):
+        # Sorting by group with a random fraction shuffles the rows of every group at once.
+        index[b, moving] = moving[np.argsort(codes[moving] + rng.random(len(moving)))]
+        if len(constant) > 1:
+            for rows, source in zip(constant, rng.permutation(len(constant)), strict=True):
+                # Whole groups move: each row takes the (constant) label of the group that came.
+                index[b, rows] = constant[source][0]
+    words = []
+    if varying:
+        words.append(f"labels were shuffled within {len(varying):,} groups")
+    if constant:
+        words.append(f"whole groups exchanged their labels ({len(constant):,} groups hold one label each)")
+    return Shuffles(index, " and ".join(words))
+
+
+def null_at_site(
+    family: Family, X: np.ndarray, Y: np.ndarray, kind: str, fold: np.ndarray, shuffles: Shuffles
+) -> dict[str, np.ndarray]:
+    """The statistic of every shuffle at one site, averaged over folds.
+
+    Returns
+    -------
+    {primary metric: (1 + B,)}, entry 0 the observed; for a binary target also `"accuracy"`, at the threshold 0.
+    """
+    target = 2 * Y - 1 if kind == "binary" else Y
+    n_b, m = len(shuffles.index), Y.shape[1]
+    primary = PRIMARY[kind]
+    sums = {name: np.zeros(n_b) for name in ((primary, "accuracy") if kind == "binary" else (primary,))}
+    counts = np.zeros(n_b)
+    for k, smoother in enumerate(family.smoothers(X, fold)):
+        test = fold == k
+        H = torch.from_numpy(np.ascontiguousarray(smoother))
+        by_column = []
+        for column in range(m):
+            # (n, 1 + B): the labels as each shuffle deals them.
+            shuffled = target[:, column][shuffles.index].T.astype(np.float32)
+            train = shuffled[~test]
+            mean = train.mean(axis=0)
+            scores = (H @ torch.from_numpy(train - mean)).numpy()
+            held = shuffled[test]
+            if kind == "binary":
+                auroc = _auroc_by_column(scores, held > 0)
+                defined = np.isfinite(auroc)
+                sums["auroc"] += np.where(defined, auroc, 0)
+                sums["accuracy"] += np.where(defined, ((scores + mean > 0) == (held > 0)).mean(axis=0), 0)
+                counts += defined
+            else:
+                residual = np.square(held - mean - scores).sum(axis=0)
+                by_column.append(1 - residual / np.square(held - held.mean(axis=0)).sum(axis=0))
+        if kind == "continuous":
+            sums["r2"] += np.mean(by_column, axis=0)
+            counts += 1
+    with np.errstate(invalid="ignore"):
+        return {name: total / counts for name, total in sums.items()}
+
+
+def _auroc_by_column(scores: np.ndarray, positive: np.ndarray) -> np.ndarray:
+    """AUROC of each column of scores (n, B) for its own labels (n, B).
+
+    Ties are broken by an order that knows no label; a column without any spread, as where every row has the same
+    activations, scores one half.
+    """
+    mixed = np.random.default_rng(0).permutation(len(scores))
+    scores, positive = scores[mixed], positive[mixed]
+    order = torch.from_numpy(np.ascontiguousarray(scores.T)).argsort(dim=1, stable=True).numpy()
+    sorted_labels = np.take_along_axis(positive.T, order, axis=1)
+    n = sorted_labels.shape[1]
+    ranks = np.arange(1, n + 1, dtype=np.float64)
+    n_pos = sorted_labels.sum(axis=1)
+    wins = sorted_labels @ ranks - n_pos * (n_pos + 1) / 2
+    pairs = n_pos * (n - n_pos)
+    found = np.divide(wins, pairs, out=np.full(len(wins), np.nan), where=pairs > 0)
+    flat = scores.max(axis=0) - scores.min(axis=0) <= _FLAT
+    return np.where(flat & (pairs > 0), 0.5, found)
+
+
+@dataclass(frozen=True)
+class PermutationTest:
+    """What the shuffles say.
+
+    Attributes
+    ----------
+    p_values : (S,) each site's own; p_max : of the best of all sites, against the null of the maximum.
+    observed : (S,); null_mean, null_low, null_high : (S,) mean and 95% range of the shuffled statistic.
+    null_accuracy : (S,) mean accuracy on shuffled labels, NaN for a continuous target.
+    observed_max, null_max_mean, null_max_95 : of the maximum over sites.
+    smallest_p : the smallest p that B shuffles can give.
+    """
+
+    p_values: np.ndarray
+    p_max: float
+    observed: np.ndarray
+    null_mean: np.ndarray
+    null_low: np.ndarray
+    null_high: np.ndarray
+    null_accuracy: np.ndarray
+    observed_max: float
+    null_max_mean: float
+    null_max_95: float
+    n_permutations: int
+    smallest_p: float
+    scheme: str
+    statistic: str
+
+
+def max_test(by_site: list[dict[str, np.ndarray]], kind: str, family: Family, shuffles: Shuffles) -> PermutationTest:
+    """Combine `null_at_site` of all sites into their p-values and that of their maximum."""
+    primary = PRIMARY[kind]
+    values = np.stack([site[primary] for site in by_site])
+    observed, null = values[:, 0], values[:, 1:]
+    n_b = null.shape[1]
+    highest = null.max(axis=0)
+    score = "mean-difference" if family.name == "mean_difference" else "least-squares"
+    penalty = "" if family.name == "mean_difference" else ", penalty set without labels"
+    return PermutationTest(
+        p_values=(1 + (null >= observed[:, None]).sum(axis=1)) / (1 + n_b),
+        p_max=float((1 + (highest >= observed.max()).sum()) / (1 + n_b)),
+        observed=observed,
+        null_mean=null.mean(axis=1),
+        null_low=np.quantile(null, 0.025, axis=1),
+        null_high=np.quantile(null, 0.975, axis=1),
+        null_accuracy=np.stack([s["accuracy"][1:].mean() if "accuracy" in s else np.float64("nan") for s in by_site]),
+        observed_max=float(observed.max()),
+        null_max_mean=float(highest.mean()),
+        null_max_95=float(np.quantile(highest, 0.95)),
+        n_permutations=n_b,
+        smallest_p=1 / (1 + n_b),
+        scheme=shuffles.scheme,
+        statistic=f"{primary} of a {score} score (out of fold{penalty})",
+    )
