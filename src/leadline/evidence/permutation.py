@@ -2,8 +2,9 @@
 
 The statistic is a linear score at a penalty that is set without labels: as the family's `smoothers` map training
 labels to test scores by one matrix a fold, thousands of shuffles cost one matrix product. The observed statistic is
-computed the same way. Labels move within groups where they vary there; the groups in which they do not vary exchange their
-labels whole. p = (1 + k) / (1 + B) (Phipson and Smyth 2010); the maximum over sites follows Westfall and Young (1993).
+computed the same way. Labels move within groups where they vary there; the groups in which they do not vary exchange
+their labels whole. p = (1 + k) / (1 + B) (Phipson and Smyth 2010); the maximum over sites is as in Westfall and Young
+(1993).
 """
 
 from __future__ import annotations

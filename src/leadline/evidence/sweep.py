@@ -100,7 +100,12 @@ class SiteOutcome:
 
 @dataclass(frozen=True)
 class Baseline:
-    """A control on the same folds, and the probe's paired gain over it."""
+    """A control on the same folds, and the probe's paired gain over it.
+
+    `below_chance` is set where some penalty of it lies significantly below chance, which no honest predictor does: rows
+    that belong together were split by the folds. It holds that penalty's {metric: value}, and `"high"`, the upper bound
+    of the primary one.
+    """
 
     name: str
     title: str
@@ -108,7 +113,7 @@ class Baseline:
     selection: Selection
     gain: Estimate
     p_gain: float
-    below_chance: bool
+    below_chance: dict[str, float] | None
     outcomes: tuple[SiteOutcome, ...] = ()
 
 
@@ -284,14 +289,20 @@ def sweep_target(
 
     baselines: list[Baseline] = []
 
-    def add(name: str, other: Selection, parts: tuple[SiteOutcome, ...] = ()) -> None:
+    def add(name: str, table: MetricTable, parts: tuple[SiteOutcome, ...] = ()) -> None:
         control = CONTROLS[name]
+        other = select(table, design)
         difference, p = gain(selection, other, metric, design)
-        high = other.metrics[metric].high
-        below = kind == "binary" and bool(high < CHANCE[metric])
         baselines.append(
             Baseline(
-                name, control.title, control.explanation, other, difference, p, below, parts if len(parts) > 1 else ()
+                name=name,
+                title=control.title,
+                explanation=control.explanation,
+                selection=other,
+                gain=difference,
+                p_gain=p,
+                below_chance=_below_chance(table, design) if kind == "binary" else None,
+                outcomes=parts if len(parts) > 1 else (),
             )
         )
 
@@ -303,16 +314,16 @@ def sweep_target(
                 scores = length_scores(labels.texts, Y, kind, fold)
             else:
                 scores = tfidf_scores(name, labels.texts, Y, kind, fold)
-            add(name, select(metric_table(scores, Y, kind, design), design))
+            add(name, metric_table(scores, Y, kind, design))
     for name, other_source in (sources or {}).items():
         parts, other_table = _sites(other_source, family, labels, fold, design, CONTROLS[name].title, events, None)
-        add(name, select(other_table, design), parts)
+        add(name, other_table, parts)
 
     best = selection.metrics[metric]
     site = outcomes[best_index].site.name
     first = decodable(metric, CHANCE[metric], best, site, permutation.p_max if permutation else None, alpha)
     gains = {b.name: (b.title, b.gain, b.p_gain) for b in baselines}
-    leaking = any(b.below_chance and b.selection.metrics[metric].high < CHANCE[metric] - LEAK_MARGIN for b in baselines)
+    leaking = any(b.below_chance and b.below_chance["high"] < CHANCE[metric] - LEAK_MARGIN for b in baselines)
     second = beyond_surface(metric, gains, first.verdict, alpha, leaking)
     later = "Not tested by this version."
     verdicts = tuple(
@@ -334,6 +345,20 @@ def sweep_target(
         model=model,
         model_fingerprint=model_fingerprint,
     )
+
+
+def _below_chance(table: MetricTable, design: BootstrapDesign) -> dict[str, float] | None:
+    """The figures of the lowest configuration, if its interval (Bonferroni over all of them) lies below chance."""
+    metric = PRIMARY[table.kind]
+    point = table.point[metric]
+    if design.reason or not np.isfinite(point).any():
+        return None
+    lowest = int(np.nanargmin(point))
+    replicates = table.drawn[metric][lowest]
+    high = float(np.quantile(replicates[np.isfinite(replicates)], 1 - 0.025 / len(point)))
+    if not high < CHANCE[metric]:
+        return None
+    return {name: float(values[lowest]) for name, values in table.point.items()} | {"high": high}
 
 
 def _offsets(outcomes: tuple[SiteOutcome, ...], table: MetricTable) -> np.ndarray:

@@ -54,7 +54,8 @@ def decodable(metric: str, chance: float, best: Estimate, site: str, p_max: floa
     shown = _NAMES[metric]
     rule = (
         f"supported if the lower bound of the best site's {shown}, corrected for the choice, exceeds {line:.2f} and "
-        f"the p-value of the maximum over all sites is at most {alpha:g}; refuted if the upper bound is below {line:.2f}"
+        f"the p-value of the maximum over all sites is at most {alpha:g}; "
+        f"refuted if the upper bound is below {line:.2f}"
     )
     if not np.isfinite([best.low, best.high]).all():
         return Verdict("decodable", "not tested", "No interval can be given: too few groups in a fold.", rule)
