@@ -1,1 +1,93 @@
-"""Linear probes on a model's internal activations, with the evidence to believe them."""
+"""Linear probes on a model's internal activations, with the evidence to believe them.
+
+    import leadline as ll
+
+    model = ll.load_model("smollm2-135m")
+    data = ll.load_dataset("city-facts")
+    acts = ll.extract(model, data, sites="resid_post.*", tokens="last")
+    sweep = ll.sweep(acts, ll.Logistic())
+    sweep.best.score(model, ["The city of Paris is in Japan."])
+
+The names below are loaded on first use, so that `import leadline` is quick and imports no torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from leadline.activations import Activations
+    from leadline.activations.extract import extract
+    from leadline.data import Dataset, load_dataset
+    from leadline.errors import LeadlineError
+    from leadline.evidence import Sweep
+    from leadline.models import Model, load_model
+    from leadline.probes import Logistic, MeanDifference, Probe, ProbeSet, Ridge
+    from leadline.report import write_report
+    from leadline.sites import Site
+    from leadline.study.config import StudyConfig
+    from leadline.study.results import Results
+    from leadline.study.run import Study, run_study
+    from leadline.study.sweep import sweep
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Activations",
+    "Dataset",
+    "LeadlineError",
+    "Logistic",
+    "MeanDifference",
+    "Model",
+    "Probe",
+    "ProbeSet",
+    "Results",
+    "Ridge",
+    "Site",
+    "Study",
+    "StudyConfig",
+    "Sweep",
+    "__version__",
+    "extract",
+    "load_dataset",
+    "load_model",
+    "run_study",
+    "sweep",
+    "write_report",
+]
+
+_HOMES = {
+    "Activations": "leadline.activations",
+    "Dataset": "leadline.data",
+    "LeadlineError": "leadline.errors",
+    "Logistic": "leadline.probes",
+    "MeanDifference": "leadline.probes",
+    "Model": "leadline.models",
+    "Probe": "leadline.probes",
+    "ProbeSet": "leadline.probes",
+    "Results": "leadline.study.results",
+    "Ridge": "leadline.probes",
+    "Site": "leadline.sites",
+    "Study": "leadline.study.run",
+    "StudyConfig": "leadline.study.config",
+    "Sweep": "leadline.evidence",
+    "extract": "leadline.activations.extract",
+    "load_dataset": "leadline.data",
+    "load_model": "leadline.models",
+    "run_study": "leadline.study.run",
+    "sweep": "leadline.study.sweep",
+    "write_report": "leadline.report",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name in _HOMES:
+        value = getattr(import_module(_HOMES[name]), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module 'leadline' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -108,7 +108,10 @@ class Permutation(_Schema):
 
 
 class BestSite(_Schema):
-    """The chosen site. `metrics` are corrected for having chosen both the site and l2 (BBC-CV); `naive` are not."""
+    """The chosen site. `metrics` are corrected for having chosen both the site and l2 (BBC-CV); `naive` are not.
+
+    `probe_files` holds one path a target column, relative to the run's folder.
+    """
 
     site: str
     layer: int | None
@@ -116,7 +119,7 @@ class BestSite(_Schema):
     metrics: dict[str, Estimate]
     naive: dict[str, float | None]
     correction: str
-    probe_file: str
+    probe_files: list[str]
 
 
 class BaselineResult(_Schema):

@@ -1,0 +1,369 @@
+"""From what the stages return to what the results schema holds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import polars as pl
+
+from leadline.activations import Activations
+from leadline.data import Dataset
+from leadline.data import Finding as DataFinding
+from leadline.data.records import Target
+from leadline.evidence import Sweep
+from leadline.evidence.bootstrap import Estimate as Bootstrapped
+from leadline.evidence.metrics import CHANCE, PRIMARY
+from leadline.evidence.permutation import PermutationTest
+from leadline.evidence.sweep import SiteOutcome
+from leadline.models import Model
+from leadline.study import results as schema
+from leadline.study.config import StudyConfig
+
+__all__ = [
+    "data_summary",
+    "finding",
+    "long_table",
+    "methods",
+    "model_summary",
+    "target_result",
+    "test_result",
+]
+
+N_WRONG = 10
+N_POINTS = 2000
+N_BINS = 40
+N_EXAMPLES = 6
+
+
+def _number(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None
+
+
+def _estimate(e: Bootstrapped) -> schema.Estimate:
+    return schema.Estimate(value=_number(e.value), low=_number(e.low), high=_number(e.high))
+
+
+def _metrics(found: dict[str, Bootstrapped]) -> dict[str, schema.Estimate]:
+    return {name: _estimate(e) for name, e in found.items()}
+
+
+def finding(found: DataFinding) -> schema.Finding:
+    """A data finding, with the first hundred of its rows."""
+    return schema.Finding(code=found.code, severity=found.severity, message=found.message, rows=list(found.rows)[:100])
+
+
+def data_summary(data: Dataset, findings: Sequence[DataFinding]) -> schema.DataSummary:
+    """The data set, as the report shows it."""
+    step = max(1, data.n // N_EXAMPLES)
+    return schema.DataSummary(
+        name=data.name,
+        source=data.source,
+        fingerprint=data.fingerprint,
+        n_given=data.n_given,
+        n_rows=data.n,
+        text_column=data.text_column,
+        target_columns=[c for t in data.targets for c in t.columns],
+        group_column=data.group_column,
+        split_column=data.split_column,
+        n_groups=None if data.groups is None else len(set(data.groups.tolist())),
+        n_train=len(data.train_rows),
+        n_test=len(data.test_rows),
+        examples=data.texts[::step][:N_EXAMPLES],
+        findings=[finding(f) for f in findings],
+    )
+
+
+def model_summary(model: Model) -> schema.ModelSummary:
+    """The model, and the proof that its sites are what they are called."""
+    return schema.ModelSummary(
+        name=model.name,
+        source=model.source,
+        architecture=model.architecture.name,
+        equation=model.proof.equation,
+        proof_error=model.proof.error,
+        n_layers=model.n_layers,
+        d_model=model.d_model,
+        n_heads=model.n_heads,
+        n_parameters=model.n_parameters,
+        dtype=str(model.dtype).removeprefix("torch."),
+        device=str(model.device),
+        fingerprint=model.fingerprint,
+    )
+
+
+def _site(outcome: SiteOutcome, permutation: PermutationTest | None, index: int, show_null: bool) -> schema.SiteResult:
+    null = permutation if show_null else None
+    return schema.SiteResult(
+        site=outcome.site.name,
+        kind=outcome.site.kind,
+        layer=outcome.site.layer,
+        metrics=_metrics(outcome.selection.metrics),
+        l2=_number(outcome.l2),
+        p_value=float(permutation.p_values[index]) if permutation else None,
+        null_mean=_number(null.null_mean[index]) if null else None,
+        null_low=_number(null.null_low[index]) if null else None,
+        null_high=_number(null.null_high[index]) if null else None,
+        n_fits=outcome.n_fits,
+        n_not_converged=outcome.n_not_converged,
+    )
+
+
+def test_result(
+    name: str, source: str, n_rows: int, by_site: dict[str, dict[str, Bootstrapped]], best: str, note: str
+) -> schema.TestResult:
+    """A second labelled set: the chosen site's figures, and every site's for the curve."""
+    return schema.TestResult(
+        name=name,
+        source=source,
+        n_rows=n_rows,
+        metrics=_metrics(by_site[best]),
+        sites=[schema.SiteTransfer(site=site, metrics=_metrics(found)) for site, found in by_site.items()],
+        note=note,
+    )
+
+
+def target_result(
+    data: Dataset,
+    target: Target,
+    sweep: Sweep,
+    leaks: Sequence[DataFinding],
+    tests: list[schema.TestResult],
+    probe_files: list[str],
+    controls: Sequence[str],
+) -> schema.TargetResult:
+    """One target of a study."""
+    labels, permutation = sweep.labels, sweep.permutation
+    chosen = sweep.outcomes[sweep.best_index]
+    binary = target.kind == "binary"
+    y = labels.Y[:, 0] > 0
+    findings = [finding(f) for f in leaks]
+    failed = sum(o.n_not_converged for o in sweep.outcomes)
+    if failed:
+        fits = sum(o.n_fits for o in sweep.outcomes)
+        findings.append(
+            schema.Finding(
+                code="not_converged",
+                severity="warning",
+                message=f"{failed:,} of {fits:,} fits did not reach their certificate; the table of sites marks them. "
+                "A larger l2, or standardised features of one scale, helps.",
+            )
+        )
+    if sweep.design_reason:
+        findings.append(
+            schema.Finding(
+                code="no_interval", severity="warning", message=f"No intervals are given: {sweep.design_reason}."
+            )
+        )
+    return schema.TargetResult(
+        target=target.name,
+        columns=list(target.columns),
+        kind="binary" if binary else "continuous",
+        negative=target.negative,
+        positive=target.positive,
+        n_negative=int((~y).sum()) if binary else None,
+        n_positive=int(y.sum()) if binary else None,
+        primary_metric=PRIMARY[target.kind],
+        chance=CHANCE[PRIMARY[target.kind]],
+        n_folds=int(sweep.fold.max()) + 1,
+        sites=[_site(o, permutation, i, "shuffled_labels" in controls) for i, o in enumerate(sweep.outcomes)],
+        best=schema.BestSite(
+            site=chosen.site.name,
+            layer=chosen.site.layer,
+            l2=_number(chosen.l2),
+            metrics=_metrics(sweep.selection.metrics),
+            naive={name: _number(value) for name, value in sweep.selection.naive.items()},
+            correction="BBC-CV over every site and l2 (Tsamardinos et al. 2018)",
+            probe_files=probe_files,
+        ),
+        permutation=None
+        if permutation is None
+        else schema.Permutation(
+            n_permutations=permutation.n_permutations,
+            statistic=permutation.statistic,
+            scheme=permutation.scheme,
+            smallest_p=permutation.smallest_p,
+            p_max=permutation.p_max,
+            observed_max=_number(permutation.observed_max),
+            null_max_mean=_number(permutation.null_max_mean),
+            null_max_95=_number(permutation.null_max_95),
+        ),
+        baselines=[
+            schema.BaselineResult(
+                name=b.name,
+                title=b.title,
+                explanation=b.explanation,
+                metrics=_metrics(b.selection.metrics),
+                gain=_estimate(b.gain),
+                p_gain=_number(b.p_gain),
+                below_chance=b.below_chance is not None,
+                sites=[_site(o, None, i, False) for i, o in enumerate(b.outcomes)],
+            )
+            for b in sweep.baselines
+        ],
+        verdicts=[
+            schema.Verdict(
+                claim=v.claim,  # type: ignore[arg-type]
+                verdict=v.verdict,  # type: ignore[arg-type]
+                sentence=v.sentence,
+                rule=v.rule,
+                figures={name: _number(value) for name, value in v.figures.items()},
+            )
+            for v in sweep.verdicts
+        ],
+        findings=findings,
+        histogram=_histogram(chosen.scores[:, 0], y) if binary else None,
+        points=[] if binary else _points(data, sweep),
+        confusion=_confusion(chosen.scores[:, 0], y) if binary else None,
+        most_wrong=_most_wrong(data, target, sweep),
+        tests=tests,
+    )
+
+
+def _histogram(scores: np.ndarray, y: np.ndarray) -> schema.Histogram:
+    low, high = float(scores.min()), float(scores.max())
+    if low == high:
+        low, high = low - 0.5, high + 0.5
+    edges = np.linspace(low, high, N_BINS + 1)
+    return schema.Histogram(
+        edges=edges.tolist(),
+        negative=np.histogram(scores[~y], edges)[0].tolist(),
+        positive=np.histogram(scores[y], edges)[0].tolist(),
+    )
+
+
+def _confusion(scores: np.ndarray, y: np.ndarray) -> schema.Confusion:
+    said = scores > 0
+    return schema.Confusion(
+        true_negative=int((~said & ~y).sum()),
+        false_positive=int((said & ~y).sum()),
+        false_negative=int((~said & y).sum()),
+        true_positive=int((said & y).sum()),
+    )
+
+
+def _points(data: Dataset, sweep: Sweep) -> list[schema.Points]:
+    rows = sweep.labels.rows
+    keep = np.arange(len(rows))
+    if len(keep) > N_POINTS:
+        keep = np.sort(np.random.default_rng(sweep.seed).choice(keep, N_POINTS, replace=False))
+    scores = sweep.outcomes[sweep.best_index].scores
+    return [
+        schema.Points(
+            column=column,
+            true=sweep.labels.Y[keep, c].tolist(),
+            predicted=[round(float(v), 6) for v in scores[keep, c]],
+            rows=data.source_rows[rows[keep]].tolist(),
+        )
+        for c, column in enumerate(sweep.labels.columns)
+    ]
+
+
+def _most_wrong(data: Dataset, target: Target, sweep: Sweep) -> list[schema.WrongText]:
+    labels = sweep.labels
+    scores = sweep.outcomes[sweep.best_index].scores
+    if target.kind == "binary":
+        wrong = np.where(labels.Y[:, 0] > 0, -scores[:, 0], scores[:, 0])
+        order = [i for i in np.argsort(-wrong, kind="stable")[:N_WRONG] if wrong[i] > 0]
+        names = [str(target.positive) if labels.Y[i, 0] > 0 else str(target.negative) for i in order]
+        shown = [float(scores[i, 0]) for i in order]
+    else:
+        # Columns are measured in their own spread, so that none counts for its unit.
+        spread = labels.Y.std(axis=0)
+        wrong = np.sqrt(np.square((scores - labels.Y) / np.where(spread > 0, spread, 1)).sum(axis=1))
+        order = list(np.argsort(-wrong, kind="stable")[:N_WRONG])
+        names = [
+            "; ".join(
+                f"{c} {y:.4g}, read {s:.4g}" for c, y, s in zip(labels.columns, labels.Y[i], scores[i], strict=True)
+            )
+            for i in order
+        ]
+        shown = [float(wrong[i]) for i in order]
+    return [
+        schema.WrongText(
+            row=int(data.source_rows[labels.rows[i]]),
+            text=data.texts[labels.rows[i]],
+            label=name,
+            score=score,
+            group=None if labels.groups is None else str(labels.groups[i]),
+        )
+        for i, name, score in zip(order, names, shown, strict=True)
+    ]
+
+
+def methods(config: StudyConfig, data: Dataset, acts: Activations, sweeps: dict[str, Sweep]) -> list[str]:
+    """How the figures were made, in sentences that could stand in a paper."""
+    sweep = next(iter(sweeps.values()))
+    n_fits = sum(o.n_fits for s in sweeps.values() for o in s.outcomes)
+    family = {
+        "logistic": "logistic regression with an L2 penalty",
+        "ridge": "ridge regression",
+        "mean_difference": "the difference of class means",
+    }[config.probe.family]
+    grouped = f" that keep '{data.group_column}' whole" if data.group_column else ""
+    lines = [
+        f"Activations of {data.n:,} texts were read at {len(acts.sites)} sites, token selection '{config.tokens}'.",
+        f"At each site {family} was fitted in {config.folds} folds{grouped} and balanced by class, each fold "
+        f"standardised by its own training rows where the family is penalised: {n_fits:,} fits in all.",
+        "Metrics are computed within a fold on rows that the fit did not see, and averaged over folds.",
+        f"Intervals (95%) come from {config.bootstraps:,} bootstrap draws of groups within folds, and condition on the "
+        "fitted probes.",
+        "What was chosen (l2 at a site; site and l2 for the best) is corrected by bootstrap bias-corrected "
+        "cross-validation (Tsamardinos et al. 2018).",
+    ]
+    if sweep.permutation is not None:
+        test = sweep.permutation
+        lines.append(
+            f"Permutation test: {test.n_permutations:,} shuffles, the same for all sites; {test.scheme}. Statistic: "
+            f"{test.statistic}. p = (1 + k)/(1 + B), at least {test.smallest_p:.2g}; the best site is held against the "
+            f"null of the maximum over sites."
+        )
+    if sweep.baselines:
+        titles = ", ".join(b.title.lower() for b in sweep.baselines)
+        lines.append(f"Controls on the same folds and bootstrap draws: {titles}.")
+    if config.test or len(data.test_rows):
+        lines.append(
+            "Test sets were scored by the probe refitted on all training rows; centred accuracy puts the threshold at "
+            "the set's own mean score. Their intervals come from a bootstrap over their groups."
+        )
+    return lines
+
+
+def long_table(results: schema.Results) -> pl.DataFrame:
+    """A row a target × source × site × metric, as `results.parquet` holds it."""
+    rows: list[dict[str, object]] = []
+
+    def add(target: str, source: str, site: str | None, found: dict[str, schema.Estimate], **more: object) -> None:
+        for metric, e in found.items():
+            rows.append(
+                {
+                    "target": target,
+                    "family": results.family,
+                    "source": source,
+                    "site": site,
+                    "metric": metric,
+                    "value": e.value,
+                    "low": e.low,
+                    "high": e.high,
+                    "l2": more.get("l2"),
+                    "p_value": more.get("p_value"),
+                }
+            )
+
+    for target in results.targets:
+        for site in target.sites:
+            add(target.target, "probe", site.site, site.metrics, l2=site.l2, p_value=site.p_value)
+        p_max = target.permutation.p_max if target.permutation else None
+        add(target.target, "best", target.best.site, target.best.metrics, l2=target.best.l2, p_value=p_max)
+        for baseline in target.baselines:
+            add(target.target, baseline.name, None, baseline.metrics)
+            for site in baseline.sites:
+                add(target.target, baseline.name, site.site, site.metrics, l2=site.l2)
+        for test in target.tests:
+            add(target.target, f"test: {test.name}", target.best.site, test.metrics)
+            for transfer in test.sites:
+                add(target.target, f"test: {test.name}", transfer.site, transfer.metrics)
+    text, number = pl.String(), pl.Float64()
+    names = ("target", "family", "source", "site", "metric", "value", "low", "high", "l2", "p_value")
+    return pl.DataFrame(rows, schema={name: text if i < 5 else number for i, name in enumerate(names)})
