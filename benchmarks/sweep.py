@@ -114,9 +114,13 @@ def main() -> None:
         print(f"{site.name:>14}: scikit-learn {spent:7.1f} s; objective gap ours {gap:.1e}, scikit-learn's {other:.1e}")
     whole = statistics.mean(theirs) * len(acts.sites)
     speedup = whole / ours
-    print(f"\n{n_fits:,} fits ({len(acts.sites)} sites x {len(grid)} penalties x 6), n = {data.n:,}, d = {acts.width(sample[0])}")
+    print(
+        f"\n{n_fits:,} fits ({len(acts.sites)} sites x {len(grid)} penalties x 6), n = {data.n:,}, d = {acts.width(sample[0])}"
+    )
     print(f"leadline      {ours:8.1f} s  (median of {', '.join(f'{s:.1f}' for s in seconds)})")
-    print(f"scikit-learn  {whole:8.1f} s  (from {len(sample)} sites; max_iter {MAX_ITER}, tol {TOL}, {warned} warnings)")
+    print(
+        f"scikit-learn  {whole:8.1f} s  (from {len(sample)} sites; max_iter {MAX_ITER}, tol {TOL}, {warned} warnings)"
+    )
     print(f"ratio         {speedup:8.0f}")
     unconverged = sum(int((~fit.converged).sum()) for fit in fits.values())
     result = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import secrets
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -46,14 +47,15 @@ def replace_atomic(path: str | Path) -> Iterator[Path]:
     OutputError : the folder cannot be written to, or the disk is full. What stood at `path` is untouched.
     """
     target = Path(path)
+    temporary = target.with_name(f".{target.name}.{secrets.token_hex(6)}.partial")
     try:
-        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent)
-        os.close(handle)
+        # Not mkstemp, whose files are private: this one gets what the process's umask grants, without a look at the
+        # umask, which threads share.
+        os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
     except OSError as error:
         raise OutputError(
             f"cannot write '{target}' ({error.strerror}); make its folder writable or give another."
         ) from error
-    temporary = Path(name)
     try:
         yield temporary
         # A writer may have replaced the file by another; what counts is the one that now has the name.
@@ -62,14 +64,10 @@ def replace_atomic(path: str | Path) -> Iterator[Path]:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-        # mkstemp makes files private; the finished one gets what the process's umask grants.
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(temporary, 0o666 & ~mask)
         os.replace(temporary, target)
     except OSError as error:
         raise OutputError(
-            f"cannot write '{target}' ({error.strerror}); what stood there is unchanged. "
+            f"cannot write '{target}' ({error.strerror or error}); what stood there is unchanged. "
             f"Free some space or give another folder."
         ) from error
     finally:

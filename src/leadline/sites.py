@@ -176,4 +176,8 @@ def expand_sites(
             found.update(Site(kind, layer, head) for layer in layers for head in heads)
         else:
             found.update(Site(kind, layer) for layer in layers)
+    if not found:
+        raise SiteError(
+            f"'{' '.join(map(str, items))}' names no site of a model with {n_layers} layers, {n_heads} heads."
+        )
     return tuple(sorted(found, key=lambda s: s.depth))

@@ -78,9 +78,7 @@ def test_flipped_labels_flip_the_probe_and_nothing_else():
         for labels in (y, 1 - y)
     )
     np.testing.assert_allclose(one.scores, -other.scores, atol=2e-2)
-    np.testing.assert_allclose(
-        one.selection.metrics["auroc"].value, other.selection.metrics["auroc"].value, atol=2e-3
-    )
+    np.testing.assert_allclose(one.selection.metrics["auroc"].value, other.selection.metrics["auroc"].value, atol=2e-3)
     assert one.verdicts[0].verdict == "not tested"
 
 

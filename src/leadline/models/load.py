@@ -57,6 +57,8 @@ def load_model(
     OutputError : a GGUF file was to be converted, but the cache cannot be written to.
     """
     if isinstance(spec, nn.Module):
+        if revision is not None:
+            raise ModelError("revision= is for models of the Hugging Face hub, but a module was given; leave it out.")
         return _from_module(spec, tokenizer, dtype, device, events)
     text = os.fspath(spec)
     if not text.strip():
@@ -67,6 +69,10 @@ def load_model(
     wanted = _dtype(dtype, target)
     with stage(events, "load", text):
         name, source, where, options = _locate(text, revision, events)
+        if revision is not None and isinstance(where, Path):
+            raise ModelError(
+                f"revision= is for models of the Hugging Face hub, but '{text}' is {source}; leave it out."
+            )
         config = read_config(where, **options)
         module = read_module(where, config, wanted, events=events, **options)
         own = read_tokenizer(where, **options) if tokenizer is None else _tokenizer(tokenizer, events)

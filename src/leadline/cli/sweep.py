@@ -1,0 +1,195 @@
+"""`leadline sweep`: a probe at every site of a store."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+from leadline.cli.options import COMMON, AsJson, Common
+from leadline.cli.output import print_json, print_table, print_text
+from leadline.errors import ConfigError, did_you_mean
+
+if TYPE_CHECKING:
+    from leadline.evidence import Sweep
+    from leadline.evidence.bootstrap import Estimate
+    from leadline.probes import Family, Probe, ProbeSet
+
+__all__ = ["EXAMPLES", "command"]
+
+EXAMPLES = """
+- `leadline sweep runs/demo/activations`
+- `leadline sweep acts --probe ridge --l2 0.01 --l2 1 --permutations 200`
+- `leadline sweep acts --out probes --json > sweep.json`
+"""
+
+
+def command(
+    store: Annotated[Path, Parameter(help="The folder that `leadline extract` wrote.")],
+    /,
+    *,
+    target: str | None = None,
+    probe: str = "logistic",
+    l2: tuple[float, ...] = (),
+    folds: int = 5,
+    permutations: int = 1000,
+    bootstraps: int = 1000,
+    controls: tuple[str, ...] = ("default",),
+    seed: int = 0,
+    out: Path | None = None,
+    as_json: AsJson = False,
+    common: Common = COMMON,
+) -> int:
+    """Fit a probe at every site of a store, and judge each on rows that it never saw.
+
+    Parameters
+    ----------
+    target
+        Which of the data set's targets, where it has several.
+    probe
+        logistic, ridge or mean_difference.
+    l2
+        The penalty, in mean loss + (l2/2)·|w|²; several to choose from, the family's own grid by default.
+    folds
+        How many; groups stay whole.
+    permutations
+        How many, for the p-values; 0 leaves them out.
+    bootstraps
+        How many, for the intervals.
+    controls
+        bag_of_words, char_ngrams, length, all of these by default, or none; may be given several times.
+    seed
+        Of folds, permutations and bootstraps.
+    out
+        A folder for the probes of all sites, each refitted on all rows.
+    """
+    import leadline as ll
+    from leadline.cli.progress import progress
+    from leadline.files import ensure_folder
+
+    family = _family(probe, l2)
+    if out is not None:
+        ensure_folder(out)
+    acts = ll.Activations.open(store)
+    with progress(common.quiet) as events:
+        result = ll.sweep(
+            acts,
+            family,
+            target=target,
+            folds=folds,
+            permutations=permutations,
+            bootstraps=bootstraps,
+            controls=controls[0] if len(controls) == 1 else controls,
+            seed=seed,
+            events=events,
+        )
+    written = _write(result, acts.manifest, out) if out is not None else {}
+    if as_json:
+        print_json(_json(result, written))
+    else:
+        _print(result)
+        if out is not None:
+            print_text(f"\n{len(written)} sites' probes: {out}")
+    return 0
+
+
+def _family(name: str, l2: tuple[float, ...]) -> Family:
+    from leadline.probes import FAMILIES
+
+    if name not in FAMILIES:
+        raise ConfigError(
+            f"unknown probe '{name}'; expected one of {', '.join(FAMILIES)}." + did_you_mean(name, FAMILIES)
+        )
+    if name == "mean_difference":
+        if l2:
+            raise ConfigError("a mean_difference probe has no penalty, so --l2 means nothing; leave it out.")
+        return FAMILIES[name]()
+    return FAMILIES[name](l2=l2 or None)
+
+
+def _write(result: Sweep, manifest: dict[str, Any], out: Path) -> dict[str, list[str]]:
+    """Write every site's probe, or probes of a target with several columns; the files by their site."""
+    written: dict[str, list[str]] = {}
+    model, dtype = _model(manifest), manifest.get("dtype")
+    for outcome in result.outcomes:
+        fitted: Probe | ProbeSet = result.probe(outcome.site)
+        several = [fitted] if not hasattr(fitted, "probes") else list(fitted.probes)
+        for one in several:
+            name = outcome.site.name if len(several) == 1 else f"{outcome.site.name}.{one.target}"
+            # So that `leadline score` finds the model by itself.
+            kept = replace(one, model=model, extra={**one.extra, "dtype": dtype})
+            written.setdefault(outcome.site.name, []).append(str(kept.write(out / f"{name}.safetensors")))
+    return written
+
+
+def _model(manifest: dict[str, Any]) -> str | None:
+    """What `load_model` takes for the model of a store: a path where it came from one, else its name."""
+    model = manifest.get("model") or {}
+    source = model.get("source")
+    return source if source and Path(source).exists() else model.get("name") or None
+
+
+def _estimates(metrics: dict[str, Estimate]) -> dict[str, Any]:
+    return {name: {"value": one.value, "low": one.low, "high": one.high} for name, one in metrics.items()}
+
+
+def _json(result: Sweep, written: dict[str, list[str]]) -> dict[str, Any]:
+    test = result.permutation
+    return {
+        "target": result.labels.name,
+        "family": result.family.name,
+        "tokens": result.tokens,
+        "table": result.table.to_dicts(),
+        "best": {
+            "site": result.best_site.name,
+            "metrics": _estimates(result.selection.metrics),
+            "p_value": test.p_max if test is not None else None,
+            "files": written.get(result.best_site.name, []),
+        },
+        "baselines": [
+            {"name": one.name, "metrics": _estimates(one.selection.metrics), "p_gain": one.p_gain}
+            for one in result.baselines
+        ],
+        "verdicts": {one.claim: one.verdict for one in result.verdicts},
+    }
+
+
+def _print(result: Sweep) -> None:
+    from leadline.evidence.metrics import METRICS, PRIMARY
+    from leadline.report.wording import metric_title, number, p_text, plain_number
+
+    kind = result.labels.kind
+    names = list(METRICS[kind])
+    print_table(
+        ["site", *(metric_title(name) for name in names), "p", "l2", ""],
+        [
+            [
+                row["site"],
+                *(
+                    f"{number(row[name])} ({number(row[f'{name}_low'])} to {number(row[f'{name}_high'])})"
+                    for name in names
+                ),
+                p_text(row.get("p_value")),
+                plain_number(row["l2"]),
+                "best" if row["best"] else "",
+            ]
+            for row in result.table.iter_rows(named=True)
+        ],
+    )
+    print_text()
+    metric = PRIMARY[kind]
+    best = result.selection.metrics[metric]
+    p = f", p = {p_text(result.permutation.p_max)}" if result.permutation is not None else ""
+    print_text(
+        f"{result.labels.name}: best at {result.best_site}, {metric_title(metric)} {number(best.value)} "
+        f"({number(best.low)} to {number(best.high)}){p}, corrected for the choice of site and penalty",
+        style="bold",
+    )
+    for control in result.baselines:
+        one = control.selection.metrics[metric]
+        print_text(
+            f"  {control.title:<20}{number(one.value)} ({number(one.low)} to {number(one.high)}); "
+            f"the probe gains {number(control.gain.value, sign=True)}"
+        )
