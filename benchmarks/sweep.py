@@ -18,7 +18,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from machine import describe_machine
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
@@ -26,6 +25,7 @@ from sklearn.preprocessing import StandardScaler
 from leadline import Logistic, extract, load_dataset, load_model
 from leadline.data import Dataset
 from leadline.evidence import make_folds
+from machine import describe_machine
 
 CITIES = Path(__file__).parents[2] / "shared" / "data" / "truth" / "cities.csv"
 MAX_ITER, TOL = 1000, 1e-4
@@ -114,9 +114,8 @@ def main() -> None:
         print(f"{site.name:>14}: scikit-learn {spent:7.1f} s; objective gap ours {gap:.1e}, scikit-learn's {other:.1e}")
     whole = statistics.mean(theirs) * len(acts.sites)
     speedup = whole / ours
-    print(
-        f"\n{n_fits:,} fits ({len(acts.sites)} sites x {len(grid)} penalties x 6), n = {data.n:,}, d = {acts.width(sample[0])}"
-    )
+    size = f"n = {data.n:,}, d = {acts.width(sample[0])}"
+    print(f"\n{n_fits:,} fits ({len(acts.sites)} sites x {len(grid)} penalties x 6), {size}")
     print(f"leadline      {ours:8.1f} s  (median of {', '.join(f'{s:.1f}' for s in seconds)})")
     print(
         f"scikit-learn  {whole:8.1f} s  (from {len(sample)} sites; max_iter {MAX_ITER}, tol {TOL}, {warned} warnings)"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import secrets
 import tempfile
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from pathlib import Path
 
 from leadline.errors import OutputError
 
-__all__ = ["ensure_folder", "fingerprint", "home", "replace_atomic", "sha256_file", "write_atomic"]
+__all__ = ["ensure_folder", "file_name", "fingerprint", "home", "replace_atomic", "sha256_file", "write_atomic"]
 
 
 def ensure_folder(path: str | Path) -> Path:
@@ -87,6 +88,16 @@ def home() -> Path:
     if given:
         return Path(given).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "leadline"
+
+
+def file_name(label: str) -> str:
+    """A file name for a label from outside: plain characters alone, and told apart where any was replaced.
+
+    >>> file_name("label"), file_name("../a b")
+    ('label', '___a_b-9f8a7b')
+    """
+    plain = re.sub(r"[^A-Za-z0-9_+-]", "_", label)[:60]
+    return plain if plain == label else f"{plain}-{fingerprint(label)[:6]}"
 
 
 def sha256_file(path: str | Path) -> str:

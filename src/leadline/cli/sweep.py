@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,6 +10,7 @@ from cyclopts import Parameter
 from leadline.cli.options import COMMON, AsJson, Common
 from leadline.cli.output import print_json, print_table, print_text
 from leadline.errors import ConfigError, did_you_mean
+from leadline.files import file_name
 
 if TYPE_CHECKING:
     from leadline.evidence import Sweep
@@ -85,7 +85,7 @@ def command(
             seed=seed,
             events=events,
         )
-    written = _write(result, acts.manifest, out) if out is not None else {}
+    written = _write(result, out) if out is not None else {}
     if as_json:
         print_json(_json(result, written))
     else:
@@ -109,26 +109,16 @@ def _family(name: str, l2: tuple[float, ...]) -> Family:
     return FAMILIES[name](l2=l2 or None)
 
 
-def _write(result: Sweep, manifest: dict[str, Any], out: Path) -> dict[str, list[str]]:
+def _write(result: Sweep, out: Path) -> dict[str, list[str]]:
     """Write every site's probe, or probes of a target with several columns; the files by their site."""
     written: dict[str, list[str]] = {}
-    model, dtype = _model(manifest), manifest.get("dtype")
     for outcome in result.outcomes:
         fitted: Probe | ProbeSet = result.probe(outcome.site)
         several = [fitted] if not hasattr(fitted, "probes") else list(fitted.probes)
         for one in several:
-            name = outcome.site.name if len(several) == 1 else f"{outcome.site.name}.{one.target}"
-            # So that `leadline score` finds the model by itself.
-            kept = replace(one, model=model, extra={**one.extra, "dtype": dtype})
-            written.setdefault(outcome.site.name, []).append(str(kept.write(out / f"{name}.safetensors")))
+            name = outcome.site.name if len(several) == 1 else f"{outcome.site.name}.{file_name(one.target)}"
+            written.setdefault(outcome.site.name, []).append(str(one.write(out / f"{name}.safetensors")))
     return written
-
-
-def _model(manifest: dict[str, Any]) -> str | None:
-    """What `load_model` takes for the model of a store: a path where it came from one, else its name."""
-    model = manifest.get("model") or {}
-    source = model.get("source")
-    return source if source and Path(source).exists() else model.get("name") or None
 
 
 def _estimates(metrics: dict[str, Estimate]) -> dict[str, Any]:

@@ -144,6 +144,7 @@ class Sweep:
     tokens: str
     model: str | None
     model_fingerprint: str | None
+    dtype: str | None
 
     @property
     def best_site(self) -> Site:
@@ -197,6 +198,7 @@ class Sweep:
                     "n_rows": len(labels.Y),
                     "n_folds": int(self.fold.max()) + 1,
                     "seed": self.seed,
+                    "dtype": self.dtype,
                     "converged": outcome.n_not_converged == 0,
                 },
             )
@@ -249,6 +251,7 @@ def sweep_target(
     tokens: str = "last",
     model: str | None = None,
     model_fingerprint: str | None = None,
+    dtype: str | None = None,
     events: EventSink = SILENT,
 ) -> Sweep:
     """Sweep one target over all sites of a source.
@@ -344,6 +347,7 @@ def sweep_target(
         tokens=tokens,
         model=model,
         model_fingerprint=model_fingerprint,
+        dtype=dtype,
     )
 
 

@@ -1,4 +1,4 @@
-"""What the figures show, as plain data: layer curves, ladders, histograms, points. No drawing here.
+"""Layer curves as plain data: a metric over the sites with all that it is held against. No drawing here.
 
 A horizontal place in a layer curve is `x`: -1 for the embedding, the block's number, and the number of blocks for
 the final norm; kinds that stand in one block share its x.
@@ -6,10 +6,10 @@ the final norm; kinds that stand in one block share its x.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from leadline.report.ladders import nice, tick_text
 from leadline.report.wording import (
     BOUNDED,
     Quantity,
@@ -26,33 +26,13 @@ from leadline.report.wording import (
     shorten,
 )
 from leadline.study.results import (
-    BaselineResult,
-    Histogram,
     Permutation,
-    Points,
     SiteResult,
     TargetResult,
     TestResult,
 )
 
-__all__ = [
-    "Axis",
-    "Bar",
-    "HistogramFigure",
-    "Ladder",
-    "LayerCurve",
-    "Level",
-    "PointsFigure",
-    "Rung",
-    "Series",
-    "SitePoint",
-    "control_ladder",
-    "gain_ladder",
-    "histogram_figure",
-    "layer_curves",
-    "points_figures",
-    "transfer_curve",
-]
+__all__ = ["Axis", "LayerCurve", "Level", "Series", "SitePoint", "hover", "layer_curves", "transfer_curve"]
 
 _STREAM = ("embed", "resid_pre", "resid_post", "final_norm")
 _KIND_TITLES = {
@@ -137,64 +117,6 @@ class LayerCurve:
     x: Axis
     y: Axis
     off_scale: int
-    description: str
-
-
-@dataclass(frozen=True)
-class Bar:
-    """One bin of a histogram."""
-
-    low: float
-    high: float
-    negative: int
-    positive: int
-
-
-@dataclass(frozen=True)
-class HistogramFigure:
-    """Out-of-fold scores of the two classes."""
-
-    negative: str
-    positive: str
-    bars: tuple[Bar, ...]
-    description: str
-
-
-@dataclass(frozen=True)
-class PointsFigure:
-    """Out-of-fold predictions against the truth, one column."""
-
-    column: str
-    true: tuple[float, ...]
-    predicted: tuple[float, ...]
-    rows: tuple[int, ...]
-    low: float
-    high: float
-    description: str
-
-
-@dataclass(frozen=True)
-class Rung:
-    """A row of a ladder: a figure with its interval on the common scale, places in percent of its width."""
-
-    title: str
-    role: str
-    quantity: Quantity
-    at: float | None
-    low: float | None
-    high: float | None
-    note: str = ""
-
-
-@dataclass(frozen=True)
-class Ladder:
-    """Figures with intervals on one scale, the first the subject, the rest what it is held against."""
-
-    metric_title: str
-    rungs: tuple[Rung, ...]
-    ticks: tuple[tuple[float, str], ...]
-    reference: float | None
-    reference_title: str
     description: str
 
 
@@ -298,151 +220,6 @@ def transfer_curve(target: TargetResult, test: TestResult, index: int) -> LayerC
     )
 
 
-def histogram_figure(target: TargetResult, histogram: Histogram) -> HistogramFigure:
-    """The two classes' out-of-fold scores, in the bins that the results hold."""
-    negative, positive = class_names(target)
-    bars = tuple(
-        Bar(low, high, n, p)
-        for low, high, n, p in zip(
-            histogram.edges[:-1], histogram.edges[1:], histogram.negative, histogram.positive, strict=True
-        )
-    )
-
-    def middle(counts: Sequence[int]) -> str:
-        half, total = 0.0, sum(counts)
-        for bar, n in zip(bars, counts, strict=True):
-            half += n
-            if total and half * 2 >= total:
-                return f"between {number(bar.low, digits=2)} and {number(bar.high, digits=2)}"
-        return "nowhere"
-
-    description = (
-        f"Two histograms of out-of-fold scores over {plural(len(bars), 'bin')}. The median score of "
-        f"{quoted(positive)} ({plural(sum(histogram.positive), 'row')}) lies {middle(histogram.positive)}, that of "
-        f"{quoted(negative)} ({plural(sum(histogram.negative), 'row')}) {middle(histogram.negative)}."
-    )
-    return HistogramFigure(negative, positive, bars, description)
-
-
-def points_figures(points: Iterable[Points]) -> tuple[PointsFigure, ...]:
-    """True against predicted values of each column, on one scale for both axes."""
-    figures = []
-    for column in points:
-        finite = [v for v in (*column.true, *column.predicted) if math.isfinite(v)]
-        low, high = (min(finite), max(finite)) if finite else (0.0, 1.0)
-        pad = 0.04 * (high - low or 1.0)
-        figures.append(
-            PointsFigure(
-                column.column,
-                tuple(column.true),
-                tuple(column.predicted),
-                tuple(column.rows),
-                low - pad,
-                high + pad,
-                f"Out-of-fold predictions of {quoted(column.column)} against its true values, "
-                f"{plural(len(column.true), 'row')}; a perfect probe would put every row on the diagonal.",
-            )
-        )
-    return tuple(figures)
-
-
-def control_ladder(target: TargetResult) -> Ladder:
-    """The chosen probe's primary metric above every control's, on one scale with chance."""
-    metric = target.primary_metric
-    best = quantity(target.best.metrics.get(metric))
-    rows: list[tuple[str, str, Quantity, str]] = [("The probe", "probe", best, target.best.site)]
-    for baseline in _strongest_first(target.baselines, metric):
-        note = "below chance" if baseline.below_chance else ""
-        rows.append((baseline.title, "control", quantity(baseline.metrics.get(metric)), note))
-    low, high, ticks = _scale([q for _, _, q, _ in rows], target.chance, metric)
-    return Ladder(
-        metric_title=metric_title(metric),
-        rungs=tuple(_rung(*row, low=low, high=high) for row in rows),
-        ticks=ticks,
-        reference=_percent(target.chance, low, high),
-        reference_title="chance",
-        description="; ".join(f"{shorten(title, 60)} {q.full}" for title, _, q, _ in rows)
-        + f"; chance {number(target.chance)}.",
-    )
-
-
-def gain_ladder(target: TargetResult) -> Ladder | None:
-    """What the probe gains over each control, paired, on one scale with zero; None without controls."""
-    rows: list[tuple[str, str, Quantity, str]] = [
-        (b.title, "control", quantity(b.gain, sign=True), "")
-        for b in _strongest_first(target.baselines, target.primary_metric)
-    ]
-    if not rows:
-        return None
-    low, high, ticks = _scale([q for _, _, q, _ in rows], 0.0, "")
-    return Ladder(
-        metric_title=f"gain in {metric_title(target.primary_metric)}",
-        rungs=tuple(_rung(*row, low=low, high=high) for row in rows),
-        ticks=ticks,
-        reference=_percent(0.0, low, high),
-        reference_title="no gain",
-        description="; ".join(f"over {shorten(title, 60)} {q.full}" for title, _, q, _ in rows) + ".",
-    )
-
-
-def class_names(target: TargetResult) -> tuple[str, str]:
-    """The names of the negative and the positive class."""
-    return target.negative or "negative", target.positive or "positive"
-
-
-def _strongest_first(baselines: Sequence[BaselineResult], metric: str) -> list[BaselineResult]:
-    def key(baseline: BaselineResult) -> float:
-        value = baseline.metrics[metric].value if metric in baseline.metrics else None
-        return math.inf if value is None else -value
-
-    return sorted(baselines, key=key)
-
-
-def _rung(title: str, role: str, figure: Quantity, note: str, *, low: float, high: float) -> Rung:
-    return Rung(
-        title,
-        role,
-        figure,
-        _percent(figure.value, low, high),
-        _percent(figure.low, low, high),
-        _percent(figure.high, low, high),
-        note,
-    )
-
-
-def _percent(value: float | None, low: float, high: float) -> float | None:
-    return None if value is None else round(100 * min(1.0, max(0.0, (value - low) / (high - low))), 3)
-
-
-def _scale(
-    figures: Sequence[Quantity], reference: float, metric: str
-) -> tuple[float, float, tuple[tuple[float, str], ...]]:
-    seen = [v for q in figures for v in (q.value, q.low, q.high) if v is not None] + [reference]
-    low, high = min(seen), max(seen)
-    pad = 0.05 * (high - low or 1.0)
-    low, high = low - pad, high + pad
-    if metric in BOUNDED:
-        low, high = max(0.0, low), min(1.0, high)
-    ticks = tuple((_percent(t, low, high) or 0.0, _tick(t)) for t in _nice(low, high, 4))
-    return low, high, ticks
-
-
-def _nice(low: float, high: float, wanted: int) -> list[float]:
-    """About `wanted` round numbers inside a range."""
-    raw = (high - low) / max(1, wanted)
-    unit = 10.0 ** math.floor(math.log10(raw))
-    step = next(m * unit for m in (1, 2, 2.5, 5, 10) if m * unit >= raw * 0.999)
-    first = math.ceil(low / step - 1e-9)
-    return [round(step * k, 10) for k in range(first, math.floor(high / step + 1e-9) + 1)]
-
-
-def _tick(value: float) -> str:
-    if abs(value) >= 1e6:
-        return f"{value:.3g}"
-    text = f"{abs(value):,.3f}".rstrip("0").rstrip(".")
-    return ("−" if value < 0 else "") + (text or "0")
-
-
 def _depth(sites: Sequence[SiteResult]) -> int:
     return 1 + max((s.layer for s in sites if s.layer is not None), default=-1)
 
@@ -507,7 +284,7 @@ def _x_axis(series: Sequence[Series], depth: int) -> Axis:
     ]
 
     def ticks(wanted: int, room: float) -> tuple[tuple[float, str], ...]:
-        inner = [t for t in _nice(0, max(depth - 1, 1), wanted) if float(t).is_integer() and t in places]
+        inner = [t for t in nice(0, max(depth - 1, 1), wanted) if float(t).is_integer() and t in places]
         free = [t for t in inner if all(abs(t - x) >= room * span for x, _ in ends)]
         return tuple(sorted([*ends, *((t, str(int(t))) for t in free)]))
 
@@ -541,7 +318,7 @@ def _y_axis(
     low, high = low - pad, high + pad
     if metric in BOUNDED:
         low, high = max(0.0, low), min(1.02, high)
-    ticks = tuple((t, _tick(t)) for t in _nice(low, high, 6))
+    ticks = tuple((t, tick_text(t)) for t in nice(low, high, 6))
     return Axis(ticks, ticks, low, high), off
 
 

@@ -18,16 +18,9 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from leadline.report.curves import (
-    HistogramFigure,
-    LayerCurve,
-    Level,
-    PointsFigure,
-    Series,
-    SitePoint,
-    hover,
-)
+from leadline.report.curves import LayerCurve, Level, Series, SitePoint, hover
 from leadline.report.palette import CONTROLS, KINDS, TRANSFER, colour
+from leadline.report.scores import HistogramFigure, PointsFigure
 from leadline.report.wording import count, number, plain, plural, shorten
 
 __all__ = ["Drawing", "LegendEntry", "draw_curve", "draw_histogram", "draw_points", "figure_json"]

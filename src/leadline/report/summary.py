@@ -13,19 +13,9 @@ from dataclasses import dataclass
 import yaml
 
 from leadline.report.claims import Claim, caution, claims, convergence, finding, how_sure
-from leadline.report.curves import (
-    HistogramFigure,
-    Ladder,
-    LayerCurve,
-    PointsFigure,
-    class_names,
-    control_ladder,
-    gain_ladder,
-    histogram_figure,
-    layer_curves,
-    points_figures,
-    transfer_curve,
-)
+from leadline.report.curves import LayerCurve, layer_curves, transfer_curve
+from leadline.report.ladders import Ladder, control_ladder, gain_ladder
+from leadline.report.scores import HistogramFigure, PointsFigure, class_names, histogram_figure, points_figures
 from leadline.report.tables import Table, chosen_table, metrics_table, sites_table
 from leadline.report.wording import (
     DASH,

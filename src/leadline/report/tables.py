@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from leadline.report.curves import HistogramFigure, LayerCurve, SitePoint
+from leadline.report.curves import LayerCurve, SitePoint
+from leadline.report.scores import HistogramFigure
 from leadline.report.wording import (
     DASH,
     Quantity,
@@ -98,7 +99,7 @@ def sites_table(target: TargetResult) -> Table:
         rows.append(tuple(cells))
     reasons = []
     if target.permutation is None:
-        reasons.append("p is missing because no permutations were run")
+        reasons.append("p-values are missing because no permutations were run")
     if target.sites and all(s.l2 is None for s in target.sites):
         reasons.append("l2 is missing because this family has no penalty")
     if target.sites and not any(e.low is not None for s in target.sites for e in s.metrics.values()):

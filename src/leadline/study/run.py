@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import platform
-import re
 import resource
 import sys
 import time
@@ -32,7 +31,7 @@ from leadline.events import SILENT, Event, EventSink, Fanout, stage
 from leadline.evidence.controls import TEXT_CONTROLS
 from leadline.evidence.sweep import Sweep, sweep_target
 from leadline.evidence.transfer import held_out_metrics
-from leadline.files import ensure_folder, fingerprint, replace_atomic, write_atomic
+from leadline.files import ensure_folder, file_name, fingerprint, replace_atomic, write_atomic
 from leadline.models import Model, load_model
 from leadline.probes import FAMILIES, Family, Probe, ProbeSet
 from leadline.report import write_report
@@ -134,8 +133,8 @@ def _refuse_another(folder: Path, config: StudyConfig, overwrite: bool) -> None:
         raise ConfigError(
             f"'{there}' is not a study file; give another folder with --out, or --overwrite to replace it."
         ) from error
-    mine = yaml.safe_load(config.to_yaml())
-    keys = sorted(k for k in {*mine, *(found or {})} - {"out"} if (found or {}).get(k) != mine.get(k))
+    mine, theirs = yaml.safe_load(config.to_yaml()), found if isinstance(found, dict) else {}
+    keys = sorted(str(k) for k in {*mine, *theirs} - {"out"} if theirs.get(k) != mine.get(k))
     if keys:
         raise ConfigError(
             f"'{folder}' holds another study (it differs in {', '.join(keys)}); give another folder with --out, or "
@@ -148,11 +147,11 @@ def _run(
 ) -> tuple[Results, dict[str, Sweep]]:
     family = _family(config)
     with stage(events, "data", config.data.label):
-        data = _load(config.data)
-        test_data = [_load(one) for one in config.test]
-        findings = data.check()
+        data = _load(config.data, config.seed)
+        test_data = [_load(one, config.seed) for one in config.test]
+        findings = (*data.findings, *data.check(n_folds=config.folds))
         for one in test_data:
-            one.check()
+            one.check(n_folds=1)
     _warn(events, findings)
     for target in data.targets:
         if target.kind not in family.kinds:
@@ -195,7 +194,7 @@ def _run(
     if len(data.test_rows):
         tested.insert(0, _own_split(data, acts, findings))
     model_summary = describe.model_summary(model)
-    model_source, model_print = config.model.name, model.fingerprint
+    model_print, dtype = model.fingerprint, str(model.dtype).removeprefix("torch.")
     # The weights are not needed any more, and the sweep wants the memory.
     del model, store
 
@@ -214,8 +213,9 @@ def _run(
             alpha=config.alpha,
             seed=config.seed,
             tokens=config.tokens,
-            model=model_source,
+            model=config.model.name,
             model_fingerprint=model_print,
+            dtype=dtype,
             events=events,
         )
         leaks = leak_findings(data, target, result)
@@ -284,9 +284,9 @@ def _family(config: StudyConfig) -> Family:
     return found
 
 
-def _load(config: DataConfig) -> Dataset:
+def _load(config: DataConfig, seed: int) -> Dataset:
     name, keywords = config.arguments()
-    return load_dataset(name, **keywords)
+    return load_dataset(name, **{"seed": seed, **keywords})
 
 
 def _matching(target: Target, data: Dataset, other: Dataset, name: str) -> Target:
@@ -322,15 +322,9 @@ def _test(result: Sweep, target: Target, tested: _Tested, data: Dataset, config:
     return describe.test_result(tested.name, tested.source, len(Y), by_site, result.best_site.name, tested.note)
 
 
-def _file_name(label: str) -> str:
-    """A file name for a label from outside: only plain characters, and told apart if any was replaced."""
-    plain = re.sub(r"[^A-Za-z0-9_+-]", "_", label)[:60]
-    return plain if plain == label else f"{plain}-{fingerprint(label)[:6]}"
-
-
 def _write_probes(folder: Path, result: Sweep) -> list[str]:
     """Write every site's probes, and the chosen one's once more under the target's name; return the latter's paths."""
-    name = _file_name(result.labels.name)
+    name = file_name(result.labels.name)
     ensure_folder(folder / name)
     for outcome in result.outcomes:
         for column, probe in _columns(result.probe(outcome.site)):
@@ -344,7 +338,7 @@ def _write_probes(folder: Path, result: Sweep) -> list[str]:
 def _columns(found: Probe | ProbeSet) -> list[tuple[str, Probe]]:
     if isinstance(found, Probe):
         return [("", found)]
-    return [(f".{_file_name(probe.target)}", probe) for probe in found]
+    return [(f".{file_name(probe.target)}", probe) for probe in found]
 
 
 def _write_scores(path: Path, data: Dataset, sweeps: dict[str, Sweep]) -> None:

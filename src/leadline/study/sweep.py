@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from leadline.data.check import pairing_column
@@ -101,10 +102,17 @@ def sweep(
         alpha=alpha,
         seed=seed,
         tokens=acts.tokens,
-        model=acts.manifest["model"].get("source") or None,
+        model=_loadable(acts.manifest["model"]),
         model_fingerprint=acts.model_fingerprint,
+        dtype=acts.manifest.get("dtype"),
         events=events,
     )
+
+
+def _loadable(model: Mapping[str, str | None]) -> str | None:
+    """What `load_model` takes for the model of a store: a path where it came from one, else its name."""
+    source = model.get("source")
+    return source if source and Path(source).exists() else model.get("name")
 
 
 def labels_of(data: Dataset, target: Target) -> Labels:
