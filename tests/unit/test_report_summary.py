@@ -135,6 +135,19 @@ def test_each_kind_of_site_has_its_own_line() -> None:
     assert lines == {"stream": 32, "resid_mid": 30, "attn_out": 30, "mlp_out": 30}
 
 
+def test_a_control_over_several_kinds_keeps_to_the_main_line() -> None:
+    whole = example.kinds()
+    target = whole.targets[0]
+    baselines = [
+        b.model_copy(update={"sites": [s.model_copy(update={"n_fits": 7}) for s in target.sites]}) if b.sites else b
+        for b in target.baselines
+    ]
+    curve = one(target.model_copy(update={"baselines": baselines})).targets[0].curves[0]
+    control = next(s for s in curve.series if s.key == "random_weights")
+    assert [p.x for p in control.points] == sorted({p.x for p in control.points})
+    assert curve.left_out == 90
+
+
 def test_a_hopeless_r2_does_not_flatten_the_axis() -> None:
     target = example.continuous_target()
     sites = [

@@ -102,7 +102,7 @@ class LayerCurve:
 
     `chosen` is the chosen site's figure corrected for having been chosen, at its place; None where the curve has no
     chosen site. `null_best` is the level that the best of all sites passes in 5% of permutations. `off_scale` counts
-    values below the axis.
+    values below the axis, `left_out` sites of controls or tests that are not on the main line.
     """
 
     key: str
@@ -117,6 +117,7 @@ class LayerCurve:
     x: Axis
     y: Axis
     off_scale: int
+    left_out: int
     description: str
 
 
@@ -131,11 +132,14 @@ def _layer_curve(target: TargetResult, metric: str) -> LayerCurve:
     title = metric_title(metric)
     depth = _depth(target.sites)
     series = _kind_series(target.sites, metric, depth)
+    main = _main_line(series)
+    left_out = 0
     levels = []
     for baseline in target.baselines:
         control = shorten(baseline.title, 48)
         if any(metric in s.metrics for s in baseline.sites):
-            points = _points(baseline.sites, metric, depth)
+            points = _points([s for s in baseline.sites if s.site in main] or baseline.sites, metric, depth)
+            left_out += len(baseline.sites) - len(points)
             series = (*series, Series(baseline.name, control, "control", points))
         elif metric in baseline.metrics and baseline.metrics[metric].value is not None:
             levels.append(Level(baseline.name, control, quantity(baseline.metrics[metric])))
@@ -143,9 +147,8 @@ def _layer_curve(target: TargetResult, metric: str) -> LayerCurve:
     permutation = target.permutation
     null, null_best = None, None
     if permutation is not None and _same_statistic(permutation, metric):
-        main = series[0] if series else None
-        if main is not None and any(p.null_low is not None for p in main.points):
-            null = main
+        if series and any(p.null_low is not None for p in series[0].points):
+            null = series[0]
         null_best = permutation.null_max_95
     best = target.best
     chosen = None
@@ -165,6 +168,7 @@ def _layer_curve(target: TargetResult, metric: str) -> LayerCurve:
         x=_x_axis(series, depth),
         y=y,
         off_scale=off,
+        left_out=left_out,
         description=_describe_curve(title, series, levels, chance, chosen),
     )
 
@@ -178,6 +182,10 @@ def transfer_curve(target: TargetResult, test: TestResult, index: int) -> LayerC
     keys = dict.fromkeys(k for s in test.sites for k in s.metrics)
     # More than four curves of one set cannot be told apart; the table has the rest.
     wanted = [k for k in (target.primary_metric, "centred_accuracy", "accuracy", *keys) if k in keys]
+    primary = target.primary_metric
+    reference = _kind_series(target.sites, primary, depth)[:1]
+    main = _main_line(reference)
+    shown = [s for s in test.sites if s.site in main] or test.sites
     series: list[Series] = []
     for metric in list(dict.fromkeys(wanted))[:3]:
         points = tuple(
@@ -186,12 +194,10 @@ def transfer_curve(target: TargetResult, test: TestResult, index: int) -> LayerC
                 _place(s.site, known[s.site].layer if s.site in known else None, depth),
                 quantity(s.metrics.get(metric)),
             )
-            for s in test.sites
+            for s in shown
         )
         role = f"transfer_{len(series)}"
-        series.append(Series(metric, metric_title(metric), role, points, connected=_on_one_line(test, known)))
-    primary = target.primary_metric
-    reference = _kind_series(target.sites, primary, depth)[:1]
+        series.append(Series(metric, metric_title(metric), role, points))
     series.extend(
         Series("in_distribution", f"{metric_title(primary)} in training", "reference", s.points) for s in reference
     )
@@ -216,6 +222,7 @@ def transfer_curve(target: TargetResult, test: TestResult, index: int) -> LayerC
         x=_x_axis(tuple(series), depth),
         y=y,
         off_scale=off,
+        left_out=len(test.sites) - len(shown),
         description=f"On {name}: " + _describe_curve("", tuple(series), [], chance, chosen),
     )
 
@@ -268,9 +275,9 @@ def _kind_series(sites: Sequence[SiteResult], metric: str, depth: int) -> tuple[
     )
 
 
-def _on_one_line(test: TestResult, known: dict[str, SiteResult]) -> bool:
-    """Whether the sites of a test set follow each other in one stream; several kinds would zigzag."""
-    return all(s.site in known and known[s.site].kind in _STREAM for s in test.sites)
+def _main_line(series: Sequence[Series]) -> set[str]:
+    """The sites of the first series. What is drawn as one line keeps to them: several kinds in one would zigzag."""
+    return {p.site for s in series[:1] for p in s.points}
 
 
 def _x_axis(series: Sequence[Series], depth: int) -> Axis:

@@ -123,9 +123,13 @@ def _target(target: TargetSummary) -> TargetView:
 
 
 def _curve_view(key: str, curve: LayerCurve) -> FigureView:
-    note = ""
+    notes = []
     if curve.off_scale:
-        note = f"{plural(curve.off_scale, 'value')} below −1 left the axis; the table has them."
+        notes.append(f"{plural(curve.off_scale, 'value')} below −1 left the axis; the table has them.")
+    if curve.left_out:
+        what = "test set" if curve.key.startswith("transfer") else "controls"
+        notes.append(f"Of the {what}, only the main line is drawn; results.json has the other sites.")
+    note = " ".join(notes)
     return _view(key, "curve", curve.metric_title, curve.description, draw_curve(curve), curve_table(curve), note)
 
 
