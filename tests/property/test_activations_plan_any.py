@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
+from itertools import product
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -10,15 +10,26 @@ from hypothesis import strategies as st
 from leadline.activations import BatchPlan
 
 lengths_of_rows = st.lists(st.integers(1, 60), min_size=1, max_size=80)
-limits = st.none() | st.integers(1, 200)
+limit = st.none() | st.integers(1, 200)
 
 
 @settings(max_examples=200, deadline=None)
-@given(lengths=lengths_of_rows, batch_tokens=st.integers(1, 200), shard_tokens=limits, shard_rows=limits)
-def test_a_plan_holds_every_row_once_within_its_limits(lengths, batch_tokens, shard_tokens, shard_rows):
-    limit = {"batch_tokens": batch_tokens, "shard_tokens": shard_tokens, "shard_rows": shard_rows}
-    plan = BatchPlan.build(lengths, **limit)
-    assert plan == BatchPlan.build(list(lengths), **limit)
+@given(
+    lengths=lengths_of_rows,
+    batch_tokens=st.integers(1, 200),
+    batch_cost=st.integers(0, 50),
+    shard_tokens=limit,
+    shard_rows=limit,
+)
+def test_a_plan_holds_every_row_once_within_its_limits(lengths, batch_tokens, batch_cost, shard_tokens, shard_rows):
+    limits = {
+        "batch_tokens": batch_tokens,
+        "batch_cost": batch_cost,
+        "shard_tokens": shard_tokens,
+        "shard_rows": shard_rows,
+    }
+    plan = BatchPlan.build(lengths, **limits)
+    assert plan == BatchPlan.build(list(lengths), **limits)
 
     order = [row for i in range(len(plan.shards)) for row in plan.rows(i)]
     assert sorted(order) == list(range(len(lengths)))
@@ -36,9 +47,25 @@ def test_a_plan_holds_every_row_once_within_its_limits(lengths, batch_tokens, sh
             assert shard_rows is None or sum(map(len, shard)) <= shard_rows
 
 
+def work(batches, lengths, batch_cost):
+    return sum(len(batch) * max(lengths[row] for row in batch) + batch_cost for batch in batches)
+
+
 @settings(max_examples=100, deadline=None)
-@given(lengths=lengths_of_rows, batch_tokens=st.integers(1, 200))
-def test_no_batch_could_have_taken_the_next_row(lengths, batch_tokens):
-    batches = [batch for shard in BatchPlan.build(lengths, batch_tokens=batch_tokens).shards for batch in shard]
-    for batch, _ in pairwise(batches):
-        assert (len(batch) + 1) * lengths[batch[0]] > batch_tokens
+@given(
+    lengths=st.lists(st.integers(1, 12), min_size=1, max_size=8),
+    batch_tokens=st.integers(1, 40),
+    batch_cost=st.integers(0, 12),
+)
+def test_no_division_of_the_sorted_rows_is_less_work(lengths, batch_tokens, batch_cost):
+    plan = BatchPlan.build(lengths, batch_tokens=batch_tokens, batch_cost=batch_cost)
+    order = plan.rows(0)
+    found = work(plan.shards[0], lengths, batch_cost)
+    for cuts in product([False, True], repeat=len(order) - 1):
+        batches = [[order[0]]]
+        for row, cut in zip(order[1:], cuts, strict=True):
+            if cut:
+                batches.append([])
+            batches[-1].append(row)
+        if all(len(b) == 1 or len(b) * lengths[b[0]] <= batch_tokens for b in batches):
+            assert found <= work(batches, lengths, batch_cost)

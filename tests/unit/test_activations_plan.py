@@ -11,7 +11,7 @@ from leadline.errors import ActivationsError, StoreError
 
 
 def test_longest_first_and_equal_lengths_in_order():
-    plan = BatchPlan.build([2, 5, 2, 5, 3], batch_tokens=10)
+    plan = BatchPlan.build([2, 5, 2, 5, 3], batch_tokens=10, batch_cost=10)
     assert plan.shards == (((1, 3), (4, 0, 2)),)
 
 
@@ -20,9 +20,15 @@ def test_a_row_over_the_budget_is_a_batch_of_its_own():
     assert plan.shards == (((1,), (0, 2)),)
 
 
+def test_rows_are_padded_only_where_that_is_less_work_than_another_batch():
+    lengths = [10, 8, 8, 8]
+    assert BatchPlan.build(lengths, batch_tokens=100, batch_cost=7).shards == (((0, 1, 2, 3),),)
+    assert BatchPlan.build(lengths, batch_tokens=100, batch_cost=5).shards == (((0,), (1, 2, 3)),)
+
+
 def test_padding_counts_in_the_budget():
-    plan = BatchPlan.build([6, 1, 1], batch_tokens=12)
-    assert plan.shards == (((0, 1), (2,)),)
+    plan = BatchPlan.build([6, 1, 1], batch_tokens=17, batch_cost=100)
+    assert plan.shards == (((0,), (1, 2)),)
 
 
 def test_shards_close_before_they_pass_a_limit():
@@ -39,7 +45,7 @@ def test_json_round_trip_keeps_the_fingerprint():
     again = BatchPlan.from_json(json.loads(json.dumps(plan.to_json())))
     assert again == plan
     assert again.fingerprint == plan.fingerprint
-    assert again.fingerprint != BatchPlan.build([3, 1, 4, 1, 5], batch_tokens=5, shard_rows=2).fingerprint
+    assert again.fingerprint != BatchPlan.build([3, 1, 4, 1, 5], batch_tokens=6, shard_rows=1).fingerprint
 
 
 @pytest.mark.parametrize(
@@ -62,6 +68,8 @@ def test_a_damaged_plan_is_refused(content):
 def test_what_cannot_be_planned_is_refused():
     with pytest.raises(ActivationsError, match="batch_tokens is 0; expected at least 1"):
         BatchPlan.build([1], batch_tokens=0)
+    with pytest.raises(ActivationsError, match="batch_cost is -1; expected at least 0"):
+        BatchPlan.build([1], batch_tokens=8, batch_cost=-1)
     with pytest.raises(ActivationsError, match="no rows"):
         BatchPlan.build([], batch_tokens=8)
     with pytest.raises(ActivationsError, match="row 1 has no tokens"):

@@ -40,6 +40,8 @@ DEFAULT_SITES = "embed resid_post.* final_norm"
 
 # By kind of device. Measured on CPUs, where more falls out of the cache (benchmarks/extract.py); elsewhere a guess.
 BATCH_TOKENS: Mapping[str, int] = {"cpu": 512, "mps": 4096, "cuda": 16384}
+# A batch reads all weights once: 18 tokens' work for a CPU with budgets of 512.
+_BATCH_COST = 28
 # A shard ends after so many batches' worth of tokens (what a killed run may lose) or so many bytes (what a write holds
 # in memory), whichever comes first.
 _SHARD_BATCHES = 8
@@ -121,7 +123,8 @@ def extract(
     ids = model.encode(data.inputs)
     if overwrite:
         store.clear()
-    plan = store.plan or store.propose(_plan(ids, identity, budget), sum(map(len, ids)))
+    row_bytes = 4 * sum(width for _, width in identity.sites)
+    plan = store.plan or store.propose(plan_batches(ids, budget, row_bytes), sum(map(len, ids)))
     data.write(folder)
     missing = [i for i in range(len(plan.shards)) if not store.has(i)]
     _say_what_is_there(store, plan, missing, events)
@@ -151,12 +154,13 @@ def _open(folder: Path, data: Dataset) -> Activations:
     return store
 
 
-def _plan(ids: Sequence[Sequence[int]], identity: Identity, budget: int) -> BatchPlan:
-    row_bytes = 4 * sum(width for _, width in identity.sites)
+def plan_batches(ids: Sequence[Sequence[int]], batch_tokens: int, row_bytes: int = 1) -> BatchPlan:
+    """The plan that `extract` makes for rows of token ids that each leave `row_bytes` in the store."""
     return BatchPlan.build(
         [len(row) for row in ids],
-        batch_tokens=budget,
-        shard_tokens=_SHARD_BATCHES * budget,
+        batch_tokens=batch_tokens,
+        batch_cost=batch_tokens // _BATCH_COST,
+        shard_tokens=_SHARD_BATCHES * batch_tokens,
         shard_rows=max(1, _SHARD_BYTES // row_bytes),
     )
 

@@ -1,14 +1,17 @@
 """Which rows make a batch, and which batches make a shard.
 
-Rows of like length stand together, so that little is padded, and a batch holds as many as fit a budget of tokens. A
-shard is what is written at once: what a killed run loses at most.
+Rows of like length stand together, so that little is padded, and a batch fits a budget of tokens. A shard is what is
+written at once: what a killed run loses at most.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
+
+import numpy as np
 
 from leadline.errors import ActivationsError, StoreError
 from leadline.files import fingerprint
@@ -35,41 +38,41 @@ class BatchPlan:
         lengths: Sequence[int],
         *,
         batch_tokens: int,
+        batch_cost: int = 0,
         shard_tokens: int | None = None,
         shard_rows: int | None = None,
     ) -> BatchPlan:
-        """Plan rows of the given lengths, in tokens.
+        """Plan rows of the given lengths, in tokens: the division with the least work.
 
-        Longest first, so that a batch that does not fit into memory shows at once; equal lengths keep their order.
-        The same arguments give the same plan.
+        The work is that of all tokens, padding included, and `batch_cost` for each batch. Longest rows first, so that
+        a batch that does not fit into memory shows at once; equal lengths keep their order. The same arguments give
+        the same plan.
 
         Parameters
         ----------
         lengths : (n,) the tokens of each row, at least 1.
         batch_tokens : the budget.
+        batch_cost : how many tokens' work a batch costs besides its tokens' own (the weights are read once a batch).
         shard_tokens, shard_rows : a shard is closed before a batch with which it would pass either; None for no limit.
             A shard holds one batch at least.
 
         Raises
         ------
-        ActivationsError : no rows, a row without tokens, or a limit below 1.
+        ActivationsError : no rows, a row without tokens, a limit below 1 or a cost below 0.
         """
         for name, limit in (("batch_tokens", batch_tokens), ("shard_tokens", shard_tokens), ("shard_rows", shard_rows)):
             if limit is not None and limit < 1:
                 raise ActivationsError(f"{name} is {limit}; expected at least 1.")
+        if batch_cost < 0:
+            raise ActivationsError(f"batch_cost is {batch_cost}; expected at least 0.")
         if not lengths:
             raise ActivationsError("there are no rows to plan; give a data set with at least one.")
         if min(lengths) < 1:
             raise ActivationsError(f"row {min(range(len(lengths)), key=lengths.__getitem__)} has no tokens.")
 
-        batches: list[list[int]] = []
-        width = 0
-        for row in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
-            # The first row of a batch is its longest.
-            if not batches or (len(batches[-1]) + 1) * width > batch_tokens:
-                batches.append([])
-                width = lengths[row]
-            batches[-1].append(row)
+        order = sorted(range(len(lengths)), key=lambda i: -lengths[i])
+        ends = _cut([lengths[row] for row in order], batch_tokens, batch_cost)
+        batches = [order[start:end] for start, end in pairwise([0, *ends])]
 
         shards: list[list[tuple[int, ...]]] = []
         tokens = rows = 0
@@ -126,3 +129,25 @@ class BatchPlan:
         ):
             raise StoreError("the batch plan does not hold every row once.")
         return plan
+
+
+def _cut(widths: Sequence[int], batch_tokens: int, batch_cost: int) -> list[int]:
+    """Where to cut rows, longest first, into batches: the end of each. The least work, found row by row."""
+    n = len(widths)
+    numbers = np.arange(n + 1)
+    # The least work for the first so many rows, and where its last batch starts.
+    work = np.full(n + 1, np.iinfo(np.int64).max)
+    work[0] = 0
+    starts = np.zeros(n + 1, dtype=np.int64)
+    for start, width in enumerate(widths):
+        # The first row of a batch is its longest.
+        most = min(n - start, max(1, batch_tokens // width))
+        cost = work[start] + batch_cost + width * numbers[1 : most + 1]
+        # Of equal work the earlier start: fewer and fuller batches.
+        better = cost < work[start + 1 : start + most + 1]
+        work[start + 1 : start + most + 1][better] = cost[better]
+        starts[start + 1 : start + most + 1][better] = start
+    ends = [n]
+    while starts[ends[-1]]:
+        ends.append(int(starts[ends[-1]]))
+    return ends[::-1]

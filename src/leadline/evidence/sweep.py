@@ -31,6 +31,7 @@ from leadline.evidence.permutation import PermutationTest, draw_shuffles, max_te
 from leadline.evidence.splits import make_folds
 from leadline.evidence.verdict import CLAIMS, LEAK_MARGIN, Verdict, beyond_surface, decodable, not_tested
 from leadline.probes.fit import Family
+from leadline.probes.parallel import map_sites
 from leadline.probes.probe import Probe, ProbeSet, pattern_of
 from leadline.sites import Site
 
@@ -279,13 +280,10 @@ def sweep_target(
     design = bootstrap_design(fold, labels.groups, n_bootstraps, seed)
     shuffles = draw_shuffles(Y, labels.groups, n_permutations, seed) if n_permutations else None
 
-    nulls: list[dict[str, np.ndarray]] = []
+    def permute(X: np.ndarray) -> dict[str, np.ndarray]:
+        return null_at_site(family, X, Y, kind, fold, shuffles) if shuffles is not None else {}
 
-    def permute(X: np.ndarray) -> None:
-        if shuffles is not None:
-            nulls.append(null_at_site(family, X, Y, kind, fold, shuffles))
-
-    outcomes, table = _sites(source, family, labels, fold, design, "sweep", events, permute)
+    outcomes, table, nulls = _sites(source, family, labels, fold, design, "sweep", events, permute)
     selection = select(table, design)
     best_index = int(np.searchsorted(_offsets(outcomes, table), selection.index, side="right") - 1)
     permutation = max_test(nulls, kind, family, shuffles) if shuffles is not None else None
@@ -319,7 +317,8 @@ def sweep_target(
                 scores = tfidf_scores(name, labels.texts, Y, kind, fold)
             add(name, metric_table(scores, Y, kind, design))
     for name, other_source in (sources or {}).items():
-        parts, other_table = _sites(other_source, family, labels, fold, design, CONTROLS[name].title, events, None)
+        title = CONTROLS[name].title
+        parts, other_table, _ = _sites(other_source, family, labels, fold, design, title, events, None)
         add(name, other_table, parts)
 
     best = selection.metrics[metric]
@@ -378,34 +377,34 @@ def _sites(
     design: BootstrapDesign,
     name: str,
     events: EventSink,
-    also: Callable[[np.ndarray], None] | None,
-) -> tuple[tuple[SiteOutcome, ...], MetricTable]:
-    """Fit and bootstrap every site of a source; `also` is called with each site's activations."""
-    outcomes, tables = [], []
+    permute: Callable[[np.ndarray], dict[str, np.ndarray]] | None,
+) -> tuple[tuple[SiteOutcome, ...], MetricTable, list[dict[str, np.ndarray]]]:
+    """Fit and bootstrap every site of a source, and `permute` it."""
+
+    def one(site: Site) -> tuple[SiteOutcome, MetricTable, dict[str, np.ndarray]]:
+        X = source.read(site)[labels.rows]
+        fit = family.fit_site(X, labels.Y, fold)
+        table = metric_table(fit.scores, labels.Y, labels.kind, design)
+        selection = select(table, design)
+        at = selection.index
+        outcome = SiteOutcome(
+            site=site,
+            l2=float(fit.l2[at]),
+            selection=selection,
+            scores=fit.scores[at],
+            coef=fit.coef[at],
+            intercept=fit.intercept[at],
+            pattern=np.stack([pattern_of(X, w) for w in fit.coef[at]]),
+            n_fits=fit.converged.size,
+            n_not_converged=int((~fit.converged).sum()),
+            worst_gap=float(fit.gap.max()),
+        )
+        return outcome, table, permute(X) if permute is not None else {}
+
     total = len(source.sites)
+    found = []
     with stage(events, name, f"{total} sites", total=total, unit="sites"):
-        for done, site in enumerate(source.sites, start=1):
-            X = source.read(site)[labels.rows]
-            fit = family.fit_site(X, labels.Y, fold)
-            table = metric_table(fit.scores, labels.Y, labels.kind, design)
-            selection = select(table, design)
-            at = selection.index
-            outcomes.append(
-                SiteOutcome(
-                    site=site,
-                    l2=float(fit.l2[at]),
-                    selection=selection,
-                    scores=fit.scores[at],
-                    coef=fit.coef[at],
-                    intercept=fit.intercept[at],
-                    pattern=np.stack([pattern_of(X, w) for w in fit.coef[at]]),
-                    n_fits=fit.converged.size,
-                    n_not_converged=int((~fit.converged).sum()),
-                    worst_gap=float(fit.gap.max()),
-                )
-            )
-            tables.append(table)
-            if also is not None:
-                also(X)
+        for done, (site, result) in enumerate(zip(source.sites, map_sites(one, source.sites), strict=True), start=1):
+            found.append(result)
             events.emit(Event("progress", name, site.name, done=done, total=total, unit="sites"))
-    return tuple(outcomes), MetricTable.join(tables)
+    return tuple(f[0] for f in found), MetricTable.join([f[1] for f in found]), [f[2] for f in found]

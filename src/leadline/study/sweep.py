@@ -11,8 +11,9 @@ from leadline.data.records import Finding, Target
 from leadline.errors import EvidenceError
 from leadline.events import SILENT, EventSink
 from leadline.evidence.controls import TEXT_CONTROLS
-from leadline.evidence.metrics import PRIMARY
+from leadline.evidence.metrics import CHANCE, PRIMARY
 from leadline.evidence.sweep import Labels, Source, Sweep, sweep_target
+from leadline.evidence.verdict import LEAK_MARGIN
 from leadline.probes import Family, Logistic
 
 if TYPE_CHECKING:
@@ -140,6 +141,7 @@ def leak_findings(data: Dataset, target: Target, result: Sweep) -> tuple[Finding
     metric = PRIMARY[target.kind]
     worst = min(low, key=lambda b: (b.below_chance or {})[metric])
     figures = worst.below_chance or {}
+    far = figures["high"] < CHANCE[metric] - LEAK_MARGIN
     pairing = pairing_column(data, target)
     if pairing is not None:
         column, share = pairing
@@ -157,8 +159,9 @@ def leak_findings(data: Dataset, target: Target, result: Sweep) -> tuple[Finding
     return (
         Finding(
             "below_chance",
-            "warning",
-            f"{worst.title} falls to AUROC {figures['auroc']:.2f} (accuracy {figures['accuracy']:.2f}), significantly "
-            f"below chance, which happens when rows that belong together are split by the folds. {advice}",
+            "warning" if far or pairing is not None else "note",
+            f"{worst.title} falls to AUROC {figures['auroc']:.2f} (accuracy {figures['accuracy']:.2f}), "
+            f"{'far' if far else 'slightly but significantly'} below chance, which happens when rows that belong "
+            f"together are split by the folds. {advice}",
         ),
     )
