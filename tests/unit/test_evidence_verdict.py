@@ -1,0 +1,75 @@
+"""The rules: every word of every claim is reachable, and only where the rule says."""
+
+import numpy as np
+import pytest
+
+from leadline.evidence.bootstrap import Estimate
+from leadline.evidence.transfer import held_out_metrics
+from leadline.evidence.verdict import beyond_surface, decodable
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "p", "word"),
+    [
+        (0.56, 0.70, 0.01, "supported"),
+        (0.56, 0.70, 0.06, "inconclusive"),
+        (0.54, 0.70, 0.01, "inconclusive"),
+        (0.45, 0.54, 0.01, "refuted"),
+        (float("nan"), float("nan"), 0.01, "not tested"),
+        (0.56, 0.70, None, "not tested"),
+    ],
+)
+def test_decodable(low, high, p, word):
+    found = decodable("auroc", 0.5, Estimate(0.6, low, high), "resid_post.3", p, 0.05)
+    assert found.verdict == word
+    assert "0.55" in found.rule
+
+
+def gains(**lows):
+    return {name: (name, Estimate(low + 0.1, low, low + 0.2), 0.001) for name, low in lows.items()}
+
+
+def test_beyond_surface_must_pass_every_baseline():
+    assert beyond_surface("auroc", gains(a=0.1, b=0.2), "supported", 0.05, False).verdict == "supported"
+    one = beyond_surface("auroc", gains(a=0.1, b=0.01), "supported", 0.05, False)
+    assert one.verdict == "inconclusive"
+    assert "over the closest one, b" in one.sentence
+    worse = beyond_surface("auroc", gains(a=0.1, b=-0.3), "supported", 0.05, False)
+    assert worse.verdict == "refuted"
+    assert worse.figures["high"] == pytest.approx(-0.1)
+
+
+def test_beyond_surface_needs_a_p_value_a_decodable_concept_and_no_leak():
+    good = gains(a=0.1)
+    late = {"a": ("a", good["a"][1], 0.2)}
+    assert beyond_surface("auroc", late, "supported", 0.05, False).verdict == "inconclusive"
+    assert beyond_surface("auroc", good, "inconclusive", 0.05, False).verdict == "inconclusive"
+    assert beyond_surface("auroc", good, "not tested", 0.05, False).verdict == "not tested"
+    assert beyond_surface("auroc", good, "supported", 0.05, True).verdict == "inconclusive"
+    assert beyond_surface("auroc", {}, "supported", 0.05, False).verdict == "not tested"
+
+
+def test_a_shifted_threshold_is_mended_by_centring_and_not_by_luck():
+    rng = np.random.default_rng(0)
+    y = np.tile([0.0, 1.0], 100)[:, None]
+    scores = 2 * y + 0.5 * rng.normal(size=(200, 1)) + 10
+    found = held_out_metrics(scores, y, "binary", None, n_replicates=200, seed=0)
+    assert found["accuracy"].value == 0.5
+    assert found["centred_accuracy"].low > 0.9
+    assert found["auroc"].low > 0.95
+
+
+def test_held_out_intervals_are_over_groups_and_absent_for_one():
+    rng = np.random.default_rng(0)
+    y = np.tile([0.0, 1.0], 100)[:, None]
+    scores = y + rng.normal(size=(200, 1))
+    # Ten copies of each of twenty rows are worth twenty rows, if the copies are known to belong together.
+    copied_y, copied = np.repeat(y[:20], 10, axis=0), np.repeat(scores[:20], 10, axis=0)
+    copies = np.repeat(np.arange(20), 10).astype(str)
+    widths = []
+    for groups in (None, copies):
+        found = held_out_metrics(copied, copied_y, "binary", groups, n_replicates=300, seed=0)["accuracy"]
+        widths.append(found.high - found.low)
+    assert widths[1] > 2 * widths[0]
+    alone = held_out_metrics(scores, y, "binary", np.full(200, "x"), n_replicates=300, seed=0)["accuracy"]
+    assert np.isnan([alone.low, alone.high]).all()
