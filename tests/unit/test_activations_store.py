@@ -186,6 +186,9 @@ def test_a_data_set_that_is_not_the_stores_is_refused(tmp_path):
         _ = Activations.open(tmp_path / "s").dataset
     with pytest.raises(StoreError, match="not the one the activations are of"):
         Activations.open(tmp_path / "s").verify()
+    (tmp_path / "s" / "dataset.parquet").write_bytes(b"PAR1")
+    with pytest.raises(StoreError, match=r"is damaged.*Or delete dataset\.parquet and dataset\.json"):
+        _ = Activations.open(tmp_path / "s").dataset
     (tmp_path / "s" / "dataset.parquet").unlink()
     with pytest.raises(StoreError, match=r"dataset\.parquet is missing"):
         Activations.open(tmp_path / "s")
@@ -430,6 +433,6 @@ def test_rows_that_do_not_fit_the_arrays():
     with pytest.raises(ActivationsError, match="not both"):
         Activations.from_arrays(arrays(), dataset(6), targets=[0] * 6)
     with pytest.raises(ActivationsError, match="a target is called 'text'"):
-        Activations.from_arrays(arrays(), targets={"text": [0] * 6}, texts=["a"] * 6)
+        Activations.from_arrays(arrays(), targets={"text": [0] * 6})
     with pytest.raises(DataError, match="more than two classes"):
         Activations.from_arrays(arrays(), targets=list("abcabc"))

@@ -7,8 +7,10 @@ order of the data set. Only `extract` knows models; the store knows files and ro
     plan      which rows make a batch and which batches make a shard
     tokens    which tokens of a row count, and how they become one vector
     extract   the pass over the model
-    store     the folder of shards
-    source    `Activations`, and the Protocol that later stages read
+    store     the folder of shards, and `Activations`, which reads it
+    writer    writes it, so that a killed run or a second one at once does no harm
+    given     arrays from elsewhere
+    source    the Protocol that later stages read
 
 Importing this imports no torch; `extract` does when it is called.
 """

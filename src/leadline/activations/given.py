@@ -95,7 +95,7 @@ def given_dataset(
     parts: dict[str, Any] = {str(name): values for name, values in labels.items()}
     names = list(parts)
     for name, values in (("text", texts), ("group", groups)):
-        if values is not None and name in parts:
+        if name in parts:
             raise ActivationsError(f"a target is called '{name}', which is the name of the {name}s; call it otherwise.")
         if values is not None:
             parts[name] = values

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
@@ -99,7 +100,7 @@ class BatchPlan:
         """The rows of a shard, in the order in which it holds them."""
         return [row for batch in self.shards[shard] for row in batch]
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """16 hex digits over the division itself."""
         return fingerprint("batch plan", self.shards)
@@ -122,11 +123,7 @@ class BatchPlan:
         except (KeyError, TypeError, ValueError) as error:
             raise StoreError(f"the batch plan cannot be read ({error!r}).") from error
         rows = sorted(row for shard in shards for batch in shard for row in batch)
-        if (
-            not rows
-            or rows != list(range(len(rows)))
-            or not all(batch for shard in shards for batch in (shard or [()]))
-        ):
+        if not rows or rows != list(range(len(rows))) or not all(shard and all(shard) for shard in shards):
             raise StoreError("the batch plan does not hold every row once.")
         return plan
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from leadline.errors import ActivationsError, SiteError, StoreError, did_you_mean
+from leadline.errors import ActivationsError, DataError, SiteError, StoreError, did_you_mean
 from leadline.files import fingerprint, sha256_file
 from leadline.sites import Site
 
@@ -278,10 +278,10 @@ class Activations:
                 raise StoreError(
                     f"'{folder}' holds no activation store (no {MANIFEST}); give a folder that `extract` has written."
                 )
-            there = sum(1 for _ in folder.glob("shard-*.safetensors"))
+            there, planned = sum(1 for _ in folder.glob("shard-*.safetensors")), (plan.get("plan") or {}).get("shards")
             raise StoreError(
-                f"the store '{folder}' is incomplete ({there} of {len(plan['plan']['shards'])} shards): the extraction "
-                f"was interrupted. Run the same extract again, which goes on where it stopped."
+                f"the store '{folder}' is incomplete ({there} of {len(planned or ())} shards): the extraction was "
+                f"interrupted. Run the same extract again, which goes on where it stopped."
             )
         try:
             widths = {Site.parse(entry["site"]): int(entry["width"]) for entry in manifest["sites"]}
@@ -380,7 +380,12 @@ def damaged_files(folder: Path, manifest: Mapping[str, Any]) -> dict[str, str]:
 def _read(folder: Path, manifest: Mapping[str, Any]) -> Dataset:
     from leadline.data import Dataset
 
-    dataset = Dataset.read(folder)
+    try:
+        dataset = Dataset.read(folder)
+    except DataError as error:
+        raise StoreError(
+            f"the store '{folder}' is damaged: {error} Or delete {' and '.join(DATASET_FILES)}, then {AGAIN}."
+        ) from error
     if dataset.fingerprint != manifest["data"]["fingerprint"]:
         raise StoreError(
             f"the data set in '{folder}' is not the one the activations are of (fingerprint {dataset.fingerprint}, "

@@ -14,7 +14,7 @@ from leadline.probes.folds import check_design, fold_moments, training_rows
 
 __all__ = ["DEFAULT_L2", "Ridge", "ridge_smoothers"]
 
-DEFAULT_L2 = tuple(float(f"{x:.0e}") for x in np.logspace(-3, 3, 7))
+DEFAULT_L2 = tuple(float(f"{x:.0e}") for x in np.logspace(-3, 3, 13))
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Ridge:
 
     Parameters
     ----------
-    l2 : one penalty, several (one is then chosen, and the choice corrected), or None for 1e-3, 1e-2, … 1e3.
+    l2 : one penalty, several (one is then chosen, and the choice corrected), or None for 1e-3, 3e-3, 1e-2, … 1e3.
 
     Raises
     ------
