@@ -7,7 +7,7 @@ import pytest
 from leadline.activations import Activations
 from leadline.data import Dataset
 from leadline.errors import EvidenceError
-from leadline.evidence.permutation import draw_shuffles, max_test, null_at_site
+from leadline.evidence.permutation import deal, draw_shuffles, max_test, null_at_site
 from leadline.evidence.splits import make_folds
 from leadline.probes import Logistic, MeanDifference, Ridge
 from leadline.study.sweep import leak_findings, sweep
@@ -50,7 +50,8 @@ def test_p_values_of_random_labels_are_small_no_oftener_than_they_say():
         Y = y[:, None].astype(float)
         fold = make_folds(Y, None, 4, binary=True, seed=seed)
         shuffles = draw_shuffles(Y, None, 39, seed=seed)
-        sites = [null_at_site(Ridge(), x.astype(np.float32), Y, "binary", fold, shuffles) for x in arrays.values()]
+        dealt = deal(Y, "binary", shuffles)
+        sites = [null_at_site(Ridge(), x.astype(np.float32), dealt, "binary", fold) for x in arrays.values()]
         p_values.append(max_test(sites, "binary", Ridge(), shuffles).p_max)
     # Of 80 draws 4 are expected at .05; more than 11 have a chance of 1e-3.
     assert np.sum(np.array(p_values) <= 0.05) <= 11
@@ -136,7 +137,8 @@ def test_the_max_null_is_the_maximum_over_sites():
     Y = y[:, None].astype(float)
     fold = make_folds(Y, None, 4, binary=True, seed=0)
     shuffles = draw_shuffles(Y, None, 60, seed=0)
-    by_site = [null_at_site(Ridge(), x.astype(np.float32), Y, "binary", fold, shuffles) for x in arrays.values()]
+    dealt = deal(Y, "binary", shuffles)
+    by_site = [null_at_site(Ridge(), x.astype(np.float32), dealt, "binary", fold) for x in arrays.values()]
     test = max_test(by_site, "binary", Ridge(), shuffles)
     values = np.stack([s["auroc"] for s in by_site])
     expected = (1 + np.sum(values[:, 1:].max(0) >= values[:, 0].max())) / 61
@@ -149,7 +151,7 @@ def test_the_observed_statistic_is_what_the_smoother_gives():
     x, Y = arrays["resid_post.3"].astype(np.float32), y[:, None].astype(float)
     fold = make_folds(Y, None, 4, binary=True, seed=0)
     shuffles = draw_shuffles(Y, None, 19, seed=0)
-    observed = null_at_site(Ridge(), x, Y, "binary", fold, shuffles)["auroc"][0]
+    observed = null_at_site(Ridge(), x, deal(Y, "binary", shuffles), "binary", fold)["auroc"][0]
     # An own fit with the smoother's penalty: a tenth of the mean eigenvalue, 0.1 for standardised features.
     fit = Ridge(l2=0.1).fit_site(x, Y, fold)
     from sklearn.metrics import roc_auc_score

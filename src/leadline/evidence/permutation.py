@@ -19,7 +19,7 @@ from leadline.evidence.metrics import PRIMARY
 from leadline.evidence.splits import group_codes
 from leadline.probes.fit import Family
 
-__all__ = ["PermutationTest", "Shuffles", "draw_shuffles", "max_test", "null_at_site"]
+__all__ = ["PermutationTest", "Shuffles", "deal", "draw_shuffles", "max_test", "null_at_site"]
 
 # Labels are −1 and +1: scores that differ by less than this differ by rounding.
 _FLAT = 1e-5
@@ -81,17 +81,26 @@ def draw_shuffles(Y: np.ndarray, groups: np.ndarray | None, n_permutations: int,
     return Shuffles(index, " and ".join(words))
 
 
+def deal(Y: np.ndarray, kind: str, shuffles: Shuffles) -> np.ndarray:
+    """(m, n, 1 + B) float32: the targets as each shuffle deals them, binary ones as −1 and +1; once for all sites."""
+    target = 2 * Y - 1 if kind == "binary" else Y
+    return np.stack([np.ascontiguousarray(column.astype(np.float32)[shuffles.index].T) for column in target.T])
+
+
 def null_at_site(
-    family: Family, X: np.ndarray, Y: np.ndarray, kind: str, fold: np.ndarray, shuffles: Shuffles
+    family: Family, X: np.ndarray, dealt: np.ndarray, kind: str, fold: np.ndarray
 ) -> dict[str, np.ndarray]:
     """The statistic of every shuffle at one site, averaged over folds.
+
+    Parameters
+    ----------
+    X : (n, d). dealt : (m, n, 1 + B), as `deal` gives them. fold : (n,).
 
     Returns
     -------
     {primary metric: (1 + B,)}, entry 0 the observed; for a binary target also `"accuracy"`, at the threshold 0.
     """
-    target = 2 * Y - 1 if kind == "binary" else Y
-    n_b, m = len(shuffles.index), Y.shape[1]
+    n_b = dealt.shape[2]
     primary = PRIMARY[kind]
     sums = {name: np.zeros(n_b) for name in ((primary, "accuracy") if kind == "binary" else (primary,))}
     counts = np.zeros(n_b)
@@ -99,9 +108,7 @@ def null_at_site(
         test = fold == k
         H = torch.from_numpy(np.ascontiguousarray(smoother))
         by_column = []
-        for column in range(m):
-            # (n, 1 + B): the labels as each shuffle deals them.
-            shuffled = target[:, column][shuffles.index].T.astype(np.float32)
+        for shuffled in dealt:
             train = shuffled[~test]
             mean = train.mean(axis=0)
             scores = (H @ torch.from_numpy(train - mean)).numpy()
@@ -130,7 +137,7 @@ def _auroc_by_column(scores: np.ndarray, positive: np.ndarray) -> np.ndarray:
     """
     mixed = np.random.default_rng(0).permutation(len(scores))
     scores, positive = scores[mixed], positive[mixed]
-    order = torch.from_numpy(np.ascontiguousarray(scores.T)).argsort(dim=1, stable=True).numpy()
+    order = np.argsort(np.ascontiguousarray(scores.T), axis=1)
     sorted_labels = np.take_along_axis(positive.T, order, axis=1)
     n = sorted_labels.shape[1]
     ranks = np.arange(1, n + 1, dtype=np.float64)

@@ -27,7 +27,7 @@ from leadline.evidence.bootstrap import (
 )
 from leadline.evidence.controls import CONTROLS, TEXT_CONTROLS, length_scores, tfidf_scores
 from leadline.evidence.metrics import CHANCE, METRICS, PRIMARY
-from leadline.evidence.permutation import PermutationTest, draw_shuffles, max_test, null_at_site
+from leadline.evidence.permutation import PermutationTest, deal, draw_shuffles, max_test, null_at_site
 from leadline.evidence.splits import make_folds
 from leadline.evidence.verdict import CLAIMS, LEAK_MARGIN, Verdict, beyond_surface, decodable, not_tested
 from leadline.probes.fit import Family
@@ -280,8 +280,10 @@ def sweep_target(
     design = bootstrap_design(fold, labels.groups, n_bootstraps, seed)
     shuffles = draw_shuffles(Y, labels.groups, n_permutations, seed) if n_permutations else None
 
+    dealt = None if shuffles is None else deal(Y, kind, shuffles)
+
     def permute(X: np.ndarray) -> dict[str, np.ndarray]:
-        return null_at_site(family, X, Y, kind, fold, shuffles) if shuffles is not None else {}
+        return {} if dealt is None else null_at_site(family, X, dealt, kind, fold)
 
     outcomes, table, nulls = _sites(source, family, labels, fold, design, "sweep", events, permute)
     selection = select(table, design)
