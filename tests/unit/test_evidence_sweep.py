@@ -10,7 +10,7 @@ from leadline.errors import EvidenceError
 from leadline.evidence.permutation import deal, draw_shuffles, max_test, null_at_site
 from leadline.evidence.splits import make_folds
 from leadline.probes import Logistic, MeanDifference, Ridge
-from leadline.study.sweep import leak_findings, sweep
+from leadline.study.sweep import fold_findings, leak_findings, sweep
 
 
 def planted(seed=0, n=240, d=12, strength=1.5, from_site=2):
@@ -190,3 +190,16 @@ def test_a_logistic_probe_on_a_continuous_target_is_refused():
     acts = Activations.from_arrays(arrays, targets={"value": np.linspace(0, 1, 240)})
     with pytest.raises(EvidenceError, match="Use ridge"):
         sweep(acts, Logistic(), controls=None)
+
+
+def test_a_group_larger_than_a_fold_is_warned_of():
+    arrays, y, _ = planted()
+    groups = np.array(["big"] * 80 + [f"g{i // 4}" for i in range(160)])
+    acts = Activations.from_arrays(arrays, targets={"concept": y}, groups=groups)
+    found = sweep(acts, Logistic(l2=0.1), controls=None, permutations=0, bootstraps=100)
+    (finding,) = fold_findings(acts.dataset, acts.dataset.targets[0], found)
+    assert "'big'" in finding.message
+    assert "33%" in finding.message
+    even = Activations.from_arrays(arrays, targets={"concept": y}, groups=[f"g{i // 4}" for i in range(240)])
+    found = sweep(even, Logistic(l2=0.1), controls=None, permutations=0, bootstraps=100)
+    assert fold_findings(even.dataset, even.dataset.targets[0], found) == ()

@@ -40,7 +40,7 @@ from leadline.study import describe
 from leadline.study.config import DataConfig, StudyConfig, load_config
 from leadline.study.events import EventLog, StageClock
 from leadline.study.results import Provenance, Results, TargetResult, TestResult
-from leadline.study.sweep import labels_of, leak_findings
+from leadline.study.sweep import fold_findings, labels_of, leak_findings
 
 __all__ = ["Study", "run_study"]
 
@@ -218,7 +218,7 @@ def _run(
             dtype=dtype,
             events=events,
         )
-        leaks = leak_findings(data, target, result)
+        leaks = (*leak_findings(data, target, result), *fold_findings(data, target, result))
         _warn(events, leaks)
         with stage(events, "test", f"{len(tested)} sets") if tested else _nothing():
             tests = [_test(result, target, one, data, config) for one in tested]

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from leadline.data.check import pairing_column
 from leadline.data.records import Finding, Target
 from leadline.errors import EvidenceError
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
     from leadline.activations import Activations
     from leadline.data import Dataset
 
-__all__ = ["labels_of", "leak_findings", "sweep"]
+__all__ = ["fold_findings", "labels_of", "leak_findings", "sweep"]
 
 
 def sweep(
@@ -130,6 +132,31 @@ def labels_of(data: Dataset, target: Target) -> Labels:
         rows=rows,
         negative=target.negative,
         positive=target.positive,
+    )
+
+
+def fold_findings(data: Dataset, target: Target, result: Sweep) -> tuple[Finding, ...]:
+    """Warn of a group that is larger than a fold should be, so that its fold tests little else."""
+    groups = result.labels.groups
+    if groups is None:
+        return ()
+    names, counts = np.unique(groups.astype(str), return_counts=True)
+    share, fair = counts.max() / len(groups), 1 / (int(result.fold.max()) + 1)
+    if share <= fair:
+        return ()
+    effect = (
+        "R² there is held against the spread of that group alone, and can be far below 0"
+        if target.kind == "continuous"
+        else "the figures there are of that group alone"
+    )
+    return (
+        Finding(
+            "dominant_group",
+            "warning",
+            f"The group '{names[counts.argmax()]}' of '{data.group_column}' holds {share:.0%} of the rows, more than a "
+            f"fold's share of {fair:.0%}: one fold tests little else, and {effect}. Fewer folds, a cap on the rows "
+            f"of a group, or a finer group column mends it.",
+        ),
     )
 
 
