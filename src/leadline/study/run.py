@@ -12,6 +12,7 @@ import resource
 import sys
 import time
 from collections.abc import Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -220,7 +221,7 @@ def _run(
         )
         leaks = (*leak_findings(data, target, result), *fold_findings(data, target, result))
         _warn(events, leaks)
-        with stage(events, "test", f"{len(tested)} sets") if tested else _nothing():
+        with stage(events, "test", f"{len(tested)} sets") if tested else nullcontext():
             tests = [_test(result, target, one, data, config) for one in tested]
         probe_files = _write_probes(folder / "probes", result)
         sweeps[target.name] = result
@@ -271,11 +272,6 @@ class _Named:
     def emit(self, event: Event) -> None:
         stage_name = "extract" if self._name == "data" else f"extract {self._name}"
         self._events.emit(Event(**{**event.__dict__, "stage": stage_name}))
-
-
-class _nothing:
-    def __enter__(self) -> None: ...
-    def __exit__(self, *_: object) -> None: ...
 
 
 def _family(config: StudyConfig) -> Family:
