@@ -136,13 +136,13 @@ def labels_of(data: Dataset, target: Target) -> Labels:
 
 
 def fold_findings(data: Dataset, target: Target, result: Sweep) -> tuple[Finding, ...]:
-    """Warn of a group that is larger than a fold should be, so that its fold tests little else."""
+    """Warn of a group that fills more than half of a fold, which then tests little else."""
     groups = result.labels.groups
     if groups is None:
         return ()
     names, counts = np.unique(groups.astype(str), return_counts=True)
     share, fair = counts.max() / len(groups), 1 / (int(result.fold.max()) + 1)
-    if share <= fair:
+    if share <= fair / 2:
         return ()
     effect = (
         "R² there is held against the spread of that group alone, and can be far below 0"
@@ -153,8 +153,8 @@ def fold_findings(data: Dataset, target: Target, result: Sweep) -> tuple[Finding
         Finding(
             "dominant_group",
             "warning",
-            f"The group '{names[counts.argmax()]}' of '{data.group_column}' holds {share:.0%} of the rows, more than a "
-            f"fold's share of {fair:.0%}: one fold tests little else, and {effect}. Fewer folds, a cap on the rows "
+            f"The group '{names[counts.argmax()]}' of '{data.group_column}' holds {share:.0%} of the rows, where a "
+            f"fold holds {fair:.0%}: one fold tests little else, and {effect}. Fewer folds, a cap on the rows "
             f"of a group, or a finer group column mends it.",
         ),
     )
