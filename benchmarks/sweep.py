@@ -98,7 +98,7 @@ def main() -> None:
         data = load_dataset("city-facts")
     acts = extract(load_model("smollm2-135m", dtype="float32"), data, out=args.folder)
     y = data.targets[0].values
-    fold = make_folds(y, data.groups, 5, binary=True, seed=0)
+    fold = make_folds(y, data.groups, 5, stratify=True, seed=0)
     family = Logistic()
     grid = np.array(family.grid)
     sites = {site: acts.read(site) for site in acts.sites}

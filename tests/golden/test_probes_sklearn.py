@@ -35,7 +35,7 @@ def test_logistic_equals_sklearn_in_every_fit(n, d):
         rows = fold != k
         scaler = StandardScaler().fit(X[rows].astype(np.float64))
         Z = scaler.transform(X.astype(np.float64))
-        for index, l2 in enumerate(fit.l2):
+        for index, l2 in enumerate(fit.settings):
             for column in range(2):
                 y = Y[rows, column]
                 model = LogisticRegression(C=1 / (rows.sum() * l2), tol=1e-10, max_iter=10_000, solver="lbfgs")
@@ -64,7 +64,7 @@ def test_ridge_equals_sklearn_in_every_fit(n, d):
         rows = fold != k
         scaler = StandardScaler().fit(X[rows].astype(np.float64))
         Z = scaler.transform(X.astype(np.float64))
-        for index, l2 in enumerate(fit.l2):
+        for index, l2 in enumerate(fit.settings):
             model = SkRidge(alpha=rows.sum() * l2).fit(Z[rows], Y[rows])
             if k < 4:
                 np.testing.assert_allclose(fit.scores[index, ~rows], model.predict(Z[~rows]), rtol=1e-4, atol=1e-4)

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 
 from leadline.evidence.bootstrap import bootstrap_design, gain, metric_table, select
-from leadline.evidence.splits import make_folds
+from leadline.probes.splits import make_folds
 
 
 def null_scores(seed, n_configurations, n=200):
     rng = np.random.default_rng(seed)
     y = np.repeat([0.0, 1.0], n // 2)[:, None]
-    fold = make_folds(y, None, 5, binary=True, seed=seed)
+    fold = make_folds(y, None, 5, stratify=True, seed=seed)
     return rng.normal(size=(n_configurations, n, 1)), y, fold
 
 
@@ -34,7 +34,7 @@ def test_the_interval_covers_the_truth_about_as_often_as_it_says():
         rng = np.random.default_rng(1000 + seed)
         y = np.repeat([0.0, 1.0], 60)[:, None]
         scores = (rng.normal(size=120) + y[:, 0])[None, :, None]
-        fold = make_folds(y, None, 3, binary=True, seed=seed)
+        fold = make_folds(y, None, 3, stratify=True, seed=seed)
         design = bootstrap_design(fold, None, 200, seed)
         e = select(metric_table(scores, y, "binary", design), design).metrics["auroc"]
         covered += e.low <= truth <= e.high
@@ -53,7 +53,7 @@ def test_nothing_to_choose_from_is_not_corrected():
 def test_one_group_a_fold_gives_no_interval_rather_than_a_width_of_zero():
     groups = np.repeat(np.arange(5), 20).astype(str)
     y = np.tile([0.0, 1.0], 50)[:, None]
-    fold = make_folds(y, groups, 5, binary=True, seed=0)
+    fold = make_folds(y, groups, 5, stratify=True, seed=0)
     design = bootstrap_design(fold, groups, 100, 0)
     found = select(metric_table(np.random.default_rng(0).normal(size=(1, 100, 1)), y, "binary", design), design)
     assert np.isfinite(found.metrics["auroc"].value)
@@ -69,7 +69,7 @@ def test_groups_widen_the_interval():
     groups = np.repeat(np.arange(40), 10).astype(str)
     y = np.repeat(label, 10)[:, None]
     scores = np.repeat(one + label, 10)[None, :, None]
-    fold = make_folds(y, groups, 4, binary=True, seed=0)
+    fold = make_folds(y, groups, 4, stratify=True, seed=0)
     widths = []
     for g in (None, groups):
         design = bootstrap_design(fold, g, 400, 0)

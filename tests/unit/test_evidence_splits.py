@@ -3,7 +3,7 @@ import pytest
 
 from leadline.errors import EvidenceError
 from leadline.evidence.permutation import draw_shuffles
-from leadline.evidence.splits import make_folds
+from leadline.probes.splits import make_folds
 
 
 @pytest.fixture
@@ -16,7 +16,7 @@ def grouped():
 
 def test_folds_keep_groups_whole_and_classes_balanced(grouped):
     y, groups = grouped
-    fold = make_folds(y, groups, 5, binary=True, seed=0)
+    fold = make_folds(y, groups, 5, stratify=True, seed=0)
     for g in set(groups):
         assert len(set(fold[groups == g])) == 1
     rates = [y[fold == k].mean() for k in range(5)]
@@ -27,14 +27,14 @@ def test_folds_keep_groups_whole_and_classes_balanced(grouped):
 
 def test_ungrouped_folds_are_of_one_size_and_stratified():
     y = np.repeat([0.0, 1.0], [80, 20])[:, None]
-    fold = make_folds(y, None, 5, binary=True, seed=3)
+    fold = make_folds(y, None, 5, stratify=True, seed=3)
     assert np.bincount(fold).tolist() == [20] * 5
     assert [int(y[fold == k].sum()) for k in range(5)] == [4] * 5
 
 
 def test_the_seed_decides(grouped):
     y, groups = grouped
-    one, two, three = (make_folds(y, groups, 5, binary=True, seed=s) for s in (0, 0, 1))
+    one, two, three = (make_folds(y, groups, 5, stratify=True, seed=s) for s in (0, 0, 1))
     assert (one == two).all()
     assert (one != three).any()
 
@@ -49,7 +49,7 @@ def test_the_seed_decides(grouped):
 )
 def test_what_no_folds_can_judge_is_refused(y, groups, k, said):
     with pytest.raises(EvidenceError, match=said):
-        make_folds(np.array(y, float), None if groups is None else np.array(groups), k, binary=True, seed=0)
+        make_folds(np.array(y, float), None if groups is None else np.array(groups), k, stratify=True, seed=0)
 
 
 def test_shuffles_stay_within_groups_where_labels_vary(grouped):

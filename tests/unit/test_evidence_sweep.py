@@ -8,8 +8,8 @@ from leadline.activations import Activations
 from leadline.data import Dataset
 from leadline.errors import EvidenceError
 from leadline.evidence.permutation import deal, draw_shuffles, max_test, null_at_site
-from leadline.evidence.splits import make_folds
 from leadline.probes import Logistic, MeanDifference, Ridge
+from leadline.probes.splits import make_folds
 from leadline.study.sweep import fold_findings, leak_findings, sweep
 
 
@@ -48,7 +48,7 @@ def test_p_values_of_random_labels_are_small_no_oftener_than_they_say():
     for seed in range(80):
         arrays, y, _ = planted(seed, n=100, strength=0)
         Y = y[:, None].astype(float)
-        fold = make_folds(Y, None, 4, binary=True, seed=seed)
+        fold = make_folds(Y, None, 4, stratify=True, seed=seed)
         shuffles = draw_shuffles(Y, None, 39, seed=seed)
         dealt = deal(Y, "binary", shuffles)
         sites = [null_at_site(Ridge(), x.astype(np.float32), dealt, "binary", fold) for x in arrays.values()]
@@ -135,7 +135,7 @@ def test_a_surface_word_that_is_the_label_is_never_beyond_surface():
 def test_the_max_null_is_the_maximum_over_sites():
     arrays, y, _ = planted(strength=0)
     Y = y[:, None].astype(float)
-    fold = make_folds(Y, None, 4, binary=True, seed=0)
+    fold = make_folds(Y, None, 4, stratify=True, seed=0)
     shuffles = draw_shuffles(Y, None, 60, seed=0)
     dealt = deal(Y, "binary", shuffles)
     by_site = [null_at_site(Ridge(), x.astype(np.float32), dealt, "binary", fold) for x in arrays.values()]
@@ -149,7 +149,7 @@ def test_the_max_null_is_the_maximum_over_sites():
 def test_the_observed_statistic_is_what_the_smoother_gives():
     arrays, y, _ = planted()
     x, Y = arrays["resid_post.3"].astype(np.float32), y[:, None].astype(float)
-    fold = make_folds(Y, None, 4, binary=True, seed=0)
+    fold = make_folds(Y, None, 4, stratify=True, seed=0)
     shuffles = draw_shuffles(Y, None, 19, seed=0)
     observed = null_at_site(Ridge(), x, deal(Y, "binary", shuffles), "binary", fold)["auroc"][0]
     # An own fit with the smoother's penalty: a tenth of the mean eigenvalue, 0.1 for standardised features.

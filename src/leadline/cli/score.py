@@ -80,7 +80,12 @@ def command(
             {
                 "model": loaded.name,
                 "probes": [
-                    {"target": one.target, "site": one.site.name, "tokens": one.tokens, "positive": one.positive}
+                    {
+                        "target": one.target,
+                        "site": one.site and one.site.name,
+                        "tokens": one.tokens,
+                        "positive": one.positive,
+                    }
                     for one in probes
                 ],
                 "rows": rows,

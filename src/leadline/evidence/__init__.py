@@ -6,10 +6,10 @@ knows no model, no file and no configuration.
 
 from leadline.evidence.bootstrap import Estimate
 from leadline.evidence.permutation import PermutationTest
-from leadline.evidence.splits import make_folds
 from leadline.evidence.sweep import Baseline, Labels, Sweep, sweep_target
 from leadline.evidence.transfer import held_out_metrics
 from leadline.evidence.verdict import CLAIMS, Verdict
+from leadline.probes.splits import make_folds
 
 __all__ = [
     "CLAIMS",

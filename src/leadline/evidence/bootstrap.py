@@ -19,7 +19,7 @@ import numpy as np
 
 from leadline.errors import EvidenceError
 from leadline.evidence.metrics import METRICS, PRIMARY, all_metrics, fold_mean
-from leadline.evidence.splits import group_codes
+from leadline.probes.splits import group_codes
 
 __all__ = [
     "BootstrapDesign",

@@ -16,8 +16,8 @@ import torch
 
 from leadline.errors import EvidenceError
 from leadline.evidence.metrics import PRIMARY
-from leadline.evidence.splits import group_codes
 from leadline.probes.fit import Family
+from leadline.probes.splits import group_codes
 
 __all__ = ["PermutationTest", "Shuffles", "deal", "draw_shuffles", "max_test", "null_at_site"]
 

@@ -28,11 +28,11 @@ from leadline.evidence.bootstrap import (
 from leadline.evidence.controls import CONTROLS, TEXT_CONTROLS, length_scores, tfidf_scores
 from leadline.evidence.metrics import CHANCE, METRICS, PRIMARY
 from leadline.evidence.permutation import PermutationTest, deal, draw_shuffles, max_test, null_at_site
-from leadline.evidence.splits import make_folds
 from leadline.evidence.verdict import CLAIMS, LEAK_MARGIN, Verdict, beyond_surface, decodable, not_tested
 from leadline.probes.fit import Family
 from leadline.probes.parallel import map_sites
 from leadline.probes.probe import Probe, ProbeSet, pattern_of
+from leadline.probes.splits import make_folds
 from leadline.sites import Site
 
 if TYPE_CHECKING:
@@ -276,7 +276,7 @@ def sweep_target(
     if not 0 < alpha < 1:
         raise EvidenceError(f"alpha is {alpha}; expected a number between 0 and 1.")
     metric = PRIMARY[kind]
-    fold = make_folds(Y, labels.groups, n_folds, binary=kind == "binary", seed=seed)
+    fold = make_folds(Y, labels.groups, n_folds, stratify=kind == "binary", seed=seed)
     design = bootstrap_design(fold, labels.groups, n_bootstraps, seed)
     shuffles = draw_shuffles(Y, labels.groups, n_permutations, seed) if n_permutations else None
 
@@ -391,7 +391,7 @@ def _sites(
         at = selection.index
         outcome = SiteOutcome(
             site=site,
-            l2=float(fit.l2[at]),
+            l2=float(fit.settings[at]),
             selection=selection,
             scores=fit.scores[at],
             coef=fit.coef[at],

@@ -7,7 +7,7 @@ import numpy as np
 from leadline.errors import EvidenceError
 from leadline.evidence.bootstrap import LEVEL, Estimate
 from leadline.evidence.metrics import all_metrics
-from leadline.evidence.splits import group_codes
+from leadline.probes.splits import group_codes
 
 __all__ = ["held_out_metrics"]
 

@@ -5,12 +5,28 @@ target column of a site together and returns a `SiteFit`. A `Probe` is what is k
 activation space, with its file format. This room knows arrays alone: no model, no store, no YAML.
 """
 
-from leadline.probes.fit import Family, SiteFit
+from leadline.probes.fit import Family, SiteFit, Status
+from leadline.probes.fitted import Fitted
 from leadline.probes.logistic import Logistic
 from leadline.probes.mean_difference import MeanDifference
 from leadline.probes.probe import Probe, ProbeSet
 from leadline.probes.ridge import Ridge
+from leadline.probes.splits import make_folds
+from leadline.probes.weights import balanced_sample
 
-__all__ = ["FAMILIES", "Family", "Logistic", "MeanDifference", "Probe", "ProbeSet", "Ridge", "SiteFit"]
+__all__ = [
+    "FAMILIES",
+    "Family",
+    "Fitted",
+    "Logistic",
+    "MeanDifference",
+    "Probe",
+    "ProbeSet",
+    "Ridge",
+    "SiteFit",
+    "Status",
+    "balanced_sample",
+    "make_folds",
+]
 
 FAMILIES = {"logistic": Logistic, "ridge": Ridge, "mean_difference": MeanDifference}

@@ -8,7 +8,7 @@ import numpy as np
 
 from leadline.errors import ProbeError
 
-__all__ = ["FoldMoments", "check_design", "fold_moments", "training_rows"]
+__all__ = ["FoldMoments", "check_design", "check_labels", "fold_moments", "training_rows"]
 
 
 @dataclass(frozen=True)
@@ -33,14 +33,17 @@ def training_rows(fold: np.ndarray, k: int) -> np.ndarray:
     return np.asarray(fold != k)
 
 
-def check_design(X: np.ndarray, Y: np.ndarray, fold: np.ndarray) -> int:
-    """Check shapes and values, and return the number of folds.
+def check_design(X: np.ndarray, Y: np.ndarray, fold: np.ndarray, weights: np.ndarray | None = None) -> int:
+    """Check shapes and values, and return the number of folds K; 0 where `fold` is −1 everywhere.
+
+    NaN in `Y` is left to `check_labels`, since a multi-label target may hold it.
 
     Raises
     ------
-    ProbeError : shapes that do not fit, values that are not finite, fold numbers with gaps, fewer than two folds.
+    ProbeError : shapes that do not fit, values that are not finite, fold numbers with gaps, a single fold, weights
+        that are negative or leave a fold without training rows.
     """
-    if X.ndim != 2 or Y.ndim != 2 or len(X) != len(Y) or fold.shape != (len(X),):
+    if X.ndim != 2 or Y.ndim != 2 or len(X) != len(Y) or fold.shape != (len(X),) or not X.size or not Y.size:
         raise ProbeError(
             f"got X {X.shape}, Y {Y.shape}, fold {fold.shape}; expected X (n, d), Y (n, m) and fold (n,) of one n."
         )
@@ -49,31 +52,89 @@ def check_design(X: np.ndarray, Y: np.ndarray, fold: np.ndarray) -> int:
             f"{int((~np.isfinite(X)).any(axis=1).sum())} of {len(X)} rows hold a NaN or an infinity; "
             "extract them again in float32 or bfloat16, or leave them out."
         )
-    if not np.isfinite(Y).all():
-        raise ProbeError("the targets hold a NaN or an infinity; leave those rows out.")
-    n_folds = int(fold.max()) + 1
-    if n_folds < 2 or set(np.unique(fold)) != set(range(n_folds)):
+    n_folds = 0 if (fold == -1).all() else int(fold.max()) + 1
+    if n_folds and (n_folds < 2 or set(np.unique(fold)) != set(range(n_folds))):
         raise ProbeError(f"fold numbers are {sorted(set(fold.tolist()))[:8]}; expected 0 to K-1 with K of 2 or more.")
+    if weights is not None:
+        if weights.shape != (len(X),) or not np.isfinite(weights).all() or (weights < 0).any():
+            raise ProbeError(f"got weights of shape {weights.shape}; expected {len(X)} finite numbers, none below 0.")
+        for k in range(n_folds + 1):
+            if not (weights[training_rows(fold, k)] > 0).any():
+                raise ProbeError(f"the weights of all training rows of fold {k} are 0; weigh some of them.")
     return n_folds
 
 
-def fold_moments(X: np.ndarray, fold: np.ndarray, n_folds: int) -> FoldMoments:
-    """Moments in float64, one pass over the rows of each fold.
+def check_labels(Y: np.ndarray, kind: str, family: str, fold: np.ndarray, weights: np.ndarray | None = None) -> int:
+    """Check the values of a target, and return its number of classes (2 for binary ones, 0 for a continuous one).
+
+    Parameters
+    ----------
+    Y : (n, m). kind : as in `Family.kinds`. family : a name for the message.
+
+    Raises
+    ------
+    ProbeError : values that the kind does not allow, or a class that the training rows of some fold lack.
+    """
+    if kind != "multilabel" and not np.isfinite(Y).all():
+        raise ProbeError("the targets hold a NaN or an infinity; leave those rows out.")
+    if kind == "continuous":
+        return 0
+    if kind in ("binary", "multilabel"):
+        if not np.isin(Y[~np.isnan(Y)], (0.0, 1.0)).all():
+            raise ProbeError(
+                f"a {family} probe needs a binary target of 0 and 1{', or NaN' if kind == 'multilabel' else ''}; "
+                "use Ridge for a continuous one, Multinomial for classes."
+            )
+        n_classes = 2
+    else:
+        if Y.shape[1] != 1 or (np.round(Y) != Y).any() or Y.min() < 0:
+            raise ProbeError(
+                f"a {family} probe needs one column of class codes 0, 1, … (n, 1); got shape {Y.shape} with values "
+                f"from {Y.min():g} to {Y.max():g}. Fit several targets one after the other."
+            )
+        n_classes = int(Y.max()) + 1
+        if n_classes < 2:
+            raise ProbeError(f"a {family} probe needs two classes or more; every code is {Y.min():g}.")
+    counted = np.ones(len(Y), dtype=bool) if weights is None else weights > 0
+    n_folds = int(fold.max()) + 1
+    for k in range(n_folds + 1):
+        rows = training_rows(fold, k) & counted
+        for column in Y[rows].T:
+            held = np.unique(column[~np.isnan(column)])
+            if len(held) < n_classes:
+                what = f"the training rows of fold {k}" if n_folds else "the rows"
+                missing = "hold one class only" if n_classes == 2 else f"hold {len(held)} of {n_classes} classes"
+                raise ProbeError(f"{what} {missing}; use fewer folds or more groups.")
+    return n_classes
+
+
+def fold_moments(X: np.ndarray, fold: np.ndarray, n_folds: int, weights: np.ndarray | None = None) -> FoldMoments:
+    """Moments in float64, one pass over the rows of each fold, each row counted by its weight.
 
     A feature whose spread is below 1e-6 of its own magnitude is taken as constant: in float32 it is rounding.
     """
-    n, d = X.shape
-    mean = X.mean(axis=0, dtype=np.float64)
-    sums = np.zeros((n_folds, d))
-    squares = np.zeros((n_folds, d))
-    counts = np.zeros(n_folds)
-    for k in range(n_folds):
-        part = X[fold == k].astype(np.float64) - mean
-        sums[k], squares[k], counts[k] = part.sum(0), np.square(part).sum(0), len(part)
-    train_n = np.append(n - counts, n)[:, None]
-    train_mean = np.vstack([sums.sum(0) - sums, sums.sum(0)]) / train_n
-    train_square = np.vstack([squares.sum(0) - squares, squares.sum(0)]) / train_n
+    d = X.shape[1]
+    mean = X.mean(axis=0, dtype=np.float64) if weights is None else (weights / weights.sum()) @ X
+    parts = max(n_folds, 1)
+    sums = np.zeros((parts, d))
+    squares = np.zeros((parts, d))
+    counts = np.zeros(parts)
+    for k in range(parts):
+        rows = fold == k if n_folds else slice(None)
+        part = X[rows].astype(np.float64)
+        part -= mean
+        if weights is None:
+            sums[k], counts[k] = part.sum(0), len(part)
+            squares[k] = np.einsum("nd,nd->d", part, part)
+        else:
+            w = weights[rows]
+            sums[k], counts[k] = w @ part, w.sum()
+            squares[k] = np.einsum("n,nd,nd->d", w, part, part)
+    keep = slice(0, n_folds)
+    train_n = np.append(counts.sum() - counts[keep], counts.sum())[:, None]
+    train_mean = np.vstack([(sums.sum(0) - sums)[keep], sums.sum(0)]) / train_n
+    train_square = np.vstack([(squares.sum(0) - squares)[keep], squares.sum(0)]) / train_n
     scale = np.sqrt(np.maximum(train_square - np.square(train_mean), 0.0))
-    constant = scale <= 1e-6 * np.maximum(np.abs(mean), np.abs(X).max(axis=0) * 1e-3)
+    constant = scale <= 1e-6 * np.maximum(np.abs(mean), np.maximum(X.max(axis=0), -X.min(axis=0)) * 1e-3)
     scale = np.where(constant, 1.0, scale)
     return FoldMoments(mean, scale[-1], train_mean + mean, scale)

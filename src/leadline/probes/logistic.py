@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -11,10 +11,10 @@ import scipy.linalg
 import torch
 from torch import Tensor
 
-from leadline.errors import ProbeError
-from leadline.probes.fit import SiteFit
-from leadline.probes.folds import FoldMoments, check_design, fold_moments, training_rows
-from leadline.probes.ridge import ridge_smoothers
+from leadline.probes.fit import SiteFit, Status
+from leadline.probes.fitted import LinearFamily
+from leadline.probes.folds import FoldMoments, check_design, check_labels, fold_moments, training_rows
+from leadline.probes.grid import penalties
 from leadline.probes.solvers.logistic import LogisticSolution, solve_logistic
 
 __all__ = ["DEFAULT_L2", "Logistic"]
@@ -26,7 +26,7 @@ _COLUMN_BYTES = 1 << 30
 
 
 @dataclass(frozen=True)
-class Logistic:
+class Logistic(LinearFamily):
     """Binary logistic regression: mean log-loss + (l2/2)·‖w‖², intercept free, features standardised inside each fold.
 
     The penalty acts on the standardised features, each fold's scaled by its own training rows. `C` of scikit-learn is
@@ -52,8 +52,7 @@ class Logistic:
     device: str = "cpu"
 
     def __post_init__(self) -> None:
-        if any(not x > 0 for x in self.grid):
-            raise ProbeError(f"l2 is {self.l2}; expected one or several positive numbers.")
+        _ = self.grid
 
     @property
     def name(self) -> str:
@@ -64,30 +63,27 @@ class Logistic:
         return ("binary",)
 
     @property
+    def parameter(self) -> str:
+        return "l2"
+
+    @property
+    def loss(self) -> str:
+        return "log_loss"
+
+    @property
     def grid(self) -> tuple[float, ...]:
         """The penalties that are tried."""
-        if self.l2 is None:
-            return DEFAULT_L2
-        return (float(self.l2),) if isinstance(self.l2, int | float) else tuple(float(x) for x in self.l2)
+        return penalties(self.l2, DEFAULT_L2)
 
-    def fit_site(self, X: np.ndarray, Y: np.ndarray, fold: np.ndarray) -> SiteFit:
-        """Fit every (l2 × fold × target), and the refit on all rows; see `SiteFit`."""
-        n_folds = check_design(X, Y, fold)
-        if not np.isin(Y, (0.0, 1.0)).all():
-            raise ProbeError("a logistic probe needs a binary target of 0 and 1; use Ridge for a continuous one.")
-        for k in range(n_folds + 1):
-            rate = Y[training_rows(fold, k)].mean(axis=0)
-            if ((rate == 0) | (rate == 1)).any():
-                raise ProbeError(f"the training rows of fold {k} hold one class only; use fewer folds or more groups.")
+    def fit_site(self, X: np.ndarray, Y: np.ndarray, fold: np.ndarray, *, weights: np.ndarray | None = None) -> SiteFit:
+        """Fit every (l2 × fold × target), and the refit on all rows; see `Family`."""
+        n_folds = check_design(X, Y, fold, weights)
+        check_labels(Y, "binary", self.name, fold, weights)
         moments = fold_moments(X, fold, n_folds)
         n, d = X.shape
         # One eigenbasis for all folds costs d³; the folds' own Gram matrices cost (K + 1)·n³ and are exact too.
         fit = self._shared if d <= 2 * n else self._by_fold
         return fit(X, Y, fold, n_folds, moments)
-
-    def smoothers(self, X: np.ndarray, fold: np.ndarray) -> Iterator[np.ndarray]:
-        """Least squares in place of the logistic loss; see `leadline.probes.ridge.ridge_smoothers`."""
-        return ridge_smoothers(X, fold)
 
     def _solve(
         self,
@@ -257,7 +253,7 @@ def _site_fit(
         return np.asarray(getattr(solution, name).cpu().numpy().reshape(shape))
 
     return SiteFit(
-        l2=np.array(grid),
+        settings=np.array(grid),
         scores=scores,
         coef=coef[:, -1],
         intercept=intercept[:, -1],
@@ -265,6 +261,6 @@ def _site_fit(
         fold_intercept=intercept[:, :-1],
         objective=stat("objective").astype(np.float64),
         gap=stat("gap").astype(np.float64),
-        converged=stat("converged"),
+        status=np.where(stat("converged"), Status.CONVERGED, Status.ITERATION_LIMIT).astype(np.int8),
         iterations=stat("iterations"),
     )

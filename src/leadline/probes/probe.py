@@ -26,7 +26,7 @@ class Probe:
 
     Parameters
     ----------
-    site : where it reads.
+    site : where it reads; None for activations that came without a place.
     coef : (d,) float64; intercept : float. score = activations @ coef + intercept.
     pattern : (d,) float64, Σ·coef scaled to unit length (Σ the covariance of the fitted rows): how the concept shows
         in activations, and what one steers with; `direction` is the unit vector along `coef`, which reads.
@@ -42,7 +42,7 @@ class Probe:
     S. Haufe et al. (2014), On the interpretation of weight vectors of linear models, NeuroImage 87: the pattern.
     """
 
-    site: Site
+    site: Site | None
     coef: np.ndarray
     intercept: float
     pattern: np.ndarray
@@ -90,6 +90,8 @@ class Probe:
             if X.ndim != 2 or X.shape[1] != self.d:
                 raise ProbeError(f"got activations of shape {X.shape}; this probe of {self.site} reads (n, {self.d}).")
             return np.asarray(X @ self.coef + self.intercept)
+        if self.site is None:
+            raise ProbeError("this probe was fitted on activations of no stated site, so no model can be read for it.")
         print_of = getattr(source, "fingerprint", None)
         read = getattr(source, "activations_of", None)
         if read is None:
@@ -105,7 +107,7 @@ class Probe:
         """Write the probe to one safetensors file, whole or not at all."""
         header = {
             "format": FORMAT,
-            "site": self.site.name,
+            "site": None if self.site is None else self.site.name,
             "family": self.family,
             "kind": self.kind,
             "target": self.target,
@@ -150,7 +152,7 @@ class Probe:
             raise ProbeError(f"'{file}' cannot be read as a probe ({error}); write it again.") from error
         header.pop("format")
         return cls(
-            site=Site.parse(header.pop("site")),
+            site=None if (site := header.pop("site")) is None else Site.parse(site),
             coef=tensors["coef"],
             intercept=float(tensors["intercept"][0]),
             pattern=tensors["pattern"],
@@ -168,7 +170,7 @@ class ProbeSet:
     probes: tuple[Probe, ...]
 
     @property
-    def site(self) -> Site:
+    def site(self) -> Site | None:
         """The site that all of them read."""
         return self.probes[0].site
 

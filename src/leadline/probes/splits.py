@@ -19,15 +19,16 @@ def group_codes(groups: np.ndarray | None, n: int) -> np.ndarray:
     return rank[codes.ravel()]
 
 
-def make_folds(y: np.ndarray, groups: np.ndarray | None, n_folds: int, *, binary: bool, seed: int) -> np.ndarray:
+def make_folds(y: np.ndarray, groups: np.ndarray | None, n_folds: int, *, stratify: bool, seed: int) -> np.ndarray:
     """Assign each row the fold that tests it.
 
     Groups go one after the other, the largest first and ties in random order, to the fold that this leaves most
-    balanced in rows and, for a binary target, in each class.
+    balanced in rows and, where it is to be stratified, in each class.
 
     Parameters
     ----------
-    y : (n,) or (n, m) targets; only a binary one is balanced. groups : (n,) labels, or None.
+    y : (n,) or (n, m) targets. groups : (n,) labels, or None.
+    stratify : balance the classes of the first target column, whose values are then 0, 1, … C−1.
 
     Returns
     -------
@@ -44,15 +45,16 @@ def make_folds(y: np.ndarray, groups: np.ndarray | None, n_folds: int, *, binary
         raise EvidenceError(f"got {n_folds} folds; expected 2 or more.")
     if n_groups < n_folds:
         raise EvidenceError(f"{n_groups} groups cannot fill {n_folds} folds; use at most {n_groups}, or finer groups.")
-    if binary:
-        column = np.asarray(y, dtype=np.float64).reshape(n, -1)[:, 0]
-        counts = np.stack([np.bincount(codes, 1 - column, n_groups), np.bincount(codes, column, n_groups)], axis=1)
-        for name, c in (("negative", 0), ("positive", 1)):
+    if stratify:
+        column = np.asarray(y, dtype=np.float64).reshape(n, -1)[:, 0].astype(np.int64)
+        n_classes = max(int(column.max()) + 1, 2)
+        counts = np.stack([np.bincount(codes, column == c, n_groups) for c in range(n_classes)], axis=1)
+        for c in range(n_classes):
             holders = int((counts[:, c] > 0).sum())
             if holders < n_folds:
+                name = f"class {c}" if n_classes > 2 else f"the {('negative', 'positive')[c]} class"
                 raise EvidenceError(
-                    f"the {name} class stands in {holders} groups and cannot be in all of {n_folds} folds; "
-                    "use fewer folds."
+                    f"{name} stands in {holders} groups and cannot be in all of {n_folds} folds; use fewer folds."
                 )
     else:
         counts = np.bincount(codes, minlength=n_groups)[:, None].astype(np.float64)
@@ -72,11 +74,15 @@ def make_folds(y: np.ndarray, groups: np.ndarray | None, n_folds: int, *, binary
         load[k] += share[g]
         sizes[k] += counts[g].sum()
     fold = fold_of[codes]
-    if binary:
+    if stratify:
         for k in range(n_folds):
             held = column[fold == k]
             if held.min() == held.max():
                 raise EvidenceError(
                     f"fold {k} of {n_folds} would test one class only; use fewer folds or finer groups."
+                )
+            if len(np.unique(column[fold != k])) < n_classes:
+                raise EvidenceError(
+                    f"fold {k} of {n_folds} would train without some class; use fewer folds or finer groups."
                 )
     return np.asarray(fold)
