@@ -9,17 +9,23 @@ from leadline.probes.fit import Family, SiteFit, Status
 from leadline.probes.fitted import Fitted
 from leadline.probes.logistic import Logistic
 from leadline.probes.mean_difference import MeanDifference
+from leadline.probes.multinomial import Multinomial
+from leadline.probes.ordinal import Ordinal
 from leadline.probes.probe import Probe, ProbeSet
 from leadline.probes.ridge import Ridge
 from leadline.probes.splits import make_folds
+from leadline.probes.svm import LinearSVM
 from leadline.probes.weights import balanced_sample
 
 __all__ = [
     "FAMILIES",
     "Family",
     "Fitted",
+    "LinearSVM",
     "Logistic",
     "MeanDifference",
+    "Multinomial",
+    "Ordinal",
     "Probe",
     "ProbeSet",
     "Ridge",

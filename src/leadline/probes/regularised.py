@@ -1,0 +1,349 @@
+"""What the families with a smooth loss and an L2 penalty share: one solve for everything at a site.
+
+Scaling inside folds is exact, and nearly free. All folds share the features standardised over all rows; centring is
+absorbed by the free offsets, and a fold's own scale σ_f only changes its penalty, to ‖w ∘ σ_f/σ‖², a diagonal. Where
+there are far more features than rows, each fold is solved in the basis of its own Gram matrix instead.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.linalg
+import torch
+from torch import Tensor
+
+from leadline.errors import ProbeError
+from leadline.probes.fit import SiteFit, Status
+from leadline.probes.fitted import LinearFamily
+from leadline.probes.folds import FoldMoments, check_design, check_labels, fold_moments, training_rows
+from leadline.probes.grid import penalties
+from leadline.probes.solvers.batched import DenseFeatures, DiagonalPenalty, Features, Solution, minimise
+from leadline.probes.solvers.losses import Loss
+from leadline.probes.solvers.precondition import EigenDiagonal, LowRank, Preconditioner, leading_eigenvectors
+from leadline.probes.weights import ClassWeight, check_class_weight, class_weights
+
+__all__ = ["DEFAULT_L2", "Regularised", "Rows"]
+
+DEFAULT_L2 = tuple(float(f"{x:.0e}") for x in np.logspace(-4, 2, 7))
+
+# The solver holds about a dozen arrays of scores (problems × outputs × rows); problems beyond this many bytes go in a
+# later chunk.
+_PROBLEM_BYTES = 1 << 30
+_WORK_ARRAYS = 12
+# With more features than this times the rows, a fold's Gram matrix is the smaller problem.
+_GRAM_SIDE = 2
+_MAX_RANK = 256
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The labels and weights of the problems of one solve, a chunk of them at a time.
+
+    Attributes
+    ----------
+    codes : (p, n) float32 of class codes or 0/1 labels, one row a problem of a fold (missing labels as 0).
+    weights : (p, n) float32, ≥ 0, each row summing to 1; 0 for rows that are not trained on.
+    n_classes : over all rows. n_targets : m; the target is the fastest index of the problems.
+    """
+
+    codes: Tensor
+    weights: Tensor
+    n_classes: int
+    n_targets: int
+
+
+@dataclass(frozen=True)
+class Regularised(LinearFamily):
+    """The fields and the fit that the smooth families share; see `Logistic` for what they mean."""
+
+    l2: float | tuple[float, ...] | None = None
+    class_weight: ClassWeight = None
+    tolerance: float = 1e-5
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        _ = self.grid
+        check_class_weight(self.class_weight, self.name)
+        if not 0 < self.tolerance < 1:
+            raise ProbeError(f"tolerance is {self.tolerance}; expected a number between 0 and 1, such as 1e-5.")
+
+    @property
+    def name(self) -> str:
+        raise NotImplementedError
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        raise NotImplementedError
+
+    @property
+    def parameter(self) -> str:
+        return "l2"
+
+    @property
+    def loss(self) -> str:
+        raise NotImplementedError
+
+    @property
+    def grid(self) -> tuple[float, ...]:
+        """The penalties that are tried."""
+        return penalties(self.l2, DEFAULT_L2)
+
+    def _loss_of(self, rows: Rows) -> Loss:
+        """The loss of a chunk of problems."""
+        raise NotImplementedError
+
+    def _outputs(self, coef: np.ndarray, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """From (…, q, r) and (…, t) to the coefficients (…, c, r) and intercepts (…, c) of a problem's outputs."""
+        return coef, offsets
+
+    def _n_outputs(self, n_classes: int) -> int:
+        """c of one problem."""
+        return 1
+
+    def fit_site(self, X: np.ndarray, Y: np.ndarray, fold: np.ndarray, *, weights: np.ndarray | None = None) -> SiteFit:
+        """Fit every (l2 × fold × target), and the refit on all rows; see `Family`."""
+        n_folds = check_design(X, Y, fold, weights)
+        kind = "multilabel" if "multilabel" in self.kinds and np.isnan(Y).any() else self.kinds[0]
+        n_classes = check_labels(Y, kind, self.name, fold, weights)
+        moments = fold_moments(X, fold, n_folds, weights)
+        fit = self._by_fold if X.shape[1] > _GRAM_SIDE * len(X) else self._shared
+        return fit(X, Y, fold, n_folds, n_classes, moments, weights)
+
+    def _rows(self, Y: np.ndarray, fold: np.ndarray, n_folds: int, n_classes: int, weights: np.ndarray | None) -> Rows:
+        """Labels and weights of (fold or refit, target), the target the fastest."""
+        n, m = Y.shape
+        base = np.ones(n) if weights is None else weights
+        out = np.empty((n_folds + 1, m, n), dtype=np.float32)
+        for k in range(n_folds + 1):
+            own = np.where(training_rows(fold, k), base, 0.0)
+            for j in range(m):
+                each = class_weights(Y[:, j], own, n_classes, self.class_weight)
+                out[k, j] = each / each.sum()
+        codes = np.tile(np.nan_to_num(Y.T).astype(np.float32), (n_folds + 1, 1))
+        return Rows(torch.from_numpy(codes), torch.from_numpy(out.reshape(-1, n)), n_classes, m)
+
+    def _solve(
+        self,
+        features: Features,
+        rows: Rows,
+        precondition: Preconditioner,
+        scale: Tensor | None,
+        again: _Again | None = None,
+    ) -> Solution:
+        """Solve (l2, problem of `rows`) in chunks; what float32 leaves uncertified is solved on in float64."""
+        device, dtype = features.device, features.dtype
+        n_problems, grid = len(rows.codes), self.grid
+        l2_index = torch.arange(len(grid)).repeat_interleave(n_problems)
+        at = torch.arange(n_problems).repeat(len(grid))
+        l2_of = torch.tensor(grid, dtype=torch.float64)
+        n_outputs = self._n_outputs(rows.n_classes)
+        size = max(1, _PROBLEM_BYTES // (4 * _WORK_ARRAYS * features.n * n_outputs))
+        parts: list[Solution] = []
+        for start in range(0, len(at), size):
+            chunk = slice(start, min(start + size, len(at)))
+            own = at[chunk]
+            loss = self._loss_of(
+                Rows(rows.codes[own].to(device), rows.weights[own].to(device), rows.n_classes, rows.n_targets)
+            )
+            l2 = l2_of[l2_index[chunk]].to(device)
+            penalty = None if scale is None else DiagonalPenalty(scale[own].to(device))
+            # Folds of one penalty and target have Hessians that are alike.
+            group = (l2_index[chunk] * rows.n_targets + own % rows.n_targets).to(device)
+            solution = minimise(
+                features,
+                loss.to(dtype),
+                l2.to(dtype),
+                precondition,
+                penalty=penalty,
+                group=group,
+                tolerance=self.tolerance,
+            )
+            failed = torch.nonzero(solution.status != int(Status.CONVERGED)).flatten()
+            if len(failed) and dtype != torch.float64 and again is not None:
+                finite = torch.isfinite(solution.objective[failed]) & torch.isfinite(solution.gap[failed])
+                coef = torch.where(finite[:, None, None], solution.coef[failed], 0).double()
+                better = loss.take(failed).to(torch.float64)
+                offsets = torch.where(finite[:, None], solution.offsets[failed].double(), better.start())
+                more = minimise(
+                    again.features(),
+                    better,
+                    l2[failed],
+                    precondition.take(failed).to(torch.float64),
+                    penalty=None if penalty is None else penalty.take(failed).to(torch.float64),
+                    group=group[failed],
+                    tolerance=self.tolerance,
+                    max_iterations=2000,
+                    start=(coef, offsets),
+                )
+                for name in ("coef", "offsets", "objective", "gap", "status"):
+                    getattr(solution, name)[failed] = getattr(more, name).to(getattr(solution, name).dtype)
+                solution.iterations[failed] += more.iterations
+            parts.append(solution)
+        if len(parts) == 1:
+            return parts[0]
+        return Solution(*(torch.cat([getattr(p, f) for p in parts]) for f in Solution.__dataclass_fields__))
+
+    def _shared(
+        self,
+        X: np.ndarray,
+        Y: np.ndarray,
+        fold: np.ndarray,
+        n_folds: int,
+        n_classes: int,
+        moments: FoldMoments,
+        weights: np.ndarray | None,
+    ) -> SiteFit:
+        m, grid, device = Y.shape[1], self.grid, torch.device(self.device)
+        Z = _standardised(X, moments.mean, moments.scale).to(device)
+        rows = self._rows(Y, fold, n_folds, n_classes, weights)
+        ratio = np.square(moments.fold_scale / moments.scale).astype(np.float32)
+        scale = torch.from_numpy(np.repeat(ratio, m, axis=0))
+        n_columns = len(grid) * len(rows.codes) * self._n_outputs(n_classes)
+        precondition = _low_rank(Z, weights, n_columns)
+        solution = self._solve(DenseFeatures(Z), rows, precondition, scale, _Again(Z))
+        lead = (len(grid), n_folds + 1, m)
+        coef, intercept = self._raw(solution, lead, moments.scale, moments.mean)
+        scores = _held_out(X, fold, n_folds, moments, coef, intercept)
+        return _site_fit(grid, scores, coef, intercept, solution, lead)
+
+    def _raw(
+        self, solution: Solution, lead: tuple[int, int, int], scale: np.ndarray, mean: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Coefficients (L, K + 1, c, d) and intercepts (L, K + 1, c) for raw activations."""
+        standard = solution.coef.double().cpu().numpy()
+        offsets = solution.offsets.double().cpu().numpy()
+        coef, intercept = self._outputs(standard / scale, offsets)
+        intercept = intercept - coef @ mean
+        return coef.reshape(*lead[:2], -1, coef.shape[-1]), intercept.reshape(*lead[:2], -1)
+
+    def _by_fold(
+        self,
+        X: np.ndarray,
+        Y: np.ndarray,
+        fold: np.ndarray,
+        n_folds: int,
+        n_classes: int,
+        moments: FoldMoments,
+        weights: np.ndarray | None,
+    ) -> SiteFit:
+        d = X.shape[1]
+        m, grid, device = Y.shape[1], self.grid, torch.device(self.device)
+        n_outputs = self._n_outputs(n_classes) * m
+        coef = np.empty((len(grid), n_folds + 1, n_outputs, d))
+        intercept = np.empty((len(grid), n_folds + 1, n_outputs))
+        solutions: list[Solution] = []
+        for k in range(n_folds + 1):
+            train = training_rows(fold, k)
+            own = Y[train]
+            mean, scale = moments.fold_mean[k], moments.fold_scale[k]
+            Z = _standardised(X[train], mean, scale).to(device)
+            values, Q = _eigenbasis(Z @ Z.T / d)
+            keep = values > values.max() * 1e-7
+            root = torch.sqrt(values[keep] * d)
+            Q = Q[:, keep]
+            whole = np.full(len(own), -1)
+            rows = self._rows(own, whole, 0, n_classes, None if weights is None else weights[train])
+            R = Q * root
+            solution = self._solve(DenseFeatures(R), rows, EigenDiagonal(root.square() / len(Z)), None, _Again(R))
+            q = solution.coef.shape[1]
+            solution.coef = ((solution.coef / root).reshape(-1, len(root)) @ Q.T @ Z).reshape(-1, q, d)
+            coef[:, k : k + 1], intercept[:, k : k + 1] = self._raw(solution, (len(grid), 1, m), scale, mean)
+            solutions.append(solution)
+        scores = _held_out(X, fold, n_folds, moments, coef, intercept)
+        lead = (len(grid), n_folds + 1, m)
+        stacked = Solution(
+            *(
+                torch.stack([getattr(s, f).reshape(len(grid), m) for s in solutions], dim=1)
+                if f not in ("coef", "offsets")
+                else torch.empty(0)
+                for f in Solution.__dataclass_fields__
+            )
+        )
+        return _site_fit(grid, scores, coef, intercept, stacked, lead)
+
+
+@dataclass(frozen=True, eq=False)
+class _Again:
+    """The features in float64, made only where a fit needs them."""
+
+    Z: Tensor
+
+    def features(self) -> DenseFeatures:
+        return DenseFeatures(self.Z.double())
+
+
+def _standardised(X: np.ndarray, mean: np.ndarray, scale: np.ndarray) -> Tensor:
+    """(n, d) float32; the mean is taken off in float64, a block of rows at a time, so that no digit is lost."""
+    Z = np.empty(X.shape, dtype=np.float32)
+    for start in range(0, len(X), 1024):
+        part = X[start : start + 1024] - mean
+        part /= scale
+        Z[start : start + 1024] = part
+    return torch.from_numpy(Z)
+
+
+def _low_rank(Z: Tensor, weights: np.ndarray | None, n_columns: int) -> LowRank:
+    """All eigenvectors where they are cheap for the number of columns that they serve, else the leading ones."""
+    n, d = Z.shape
+    if weights is not None:
+        share = torch.from_numpy(np.sqrt(weights * (n / weights.sum())).astype(np.float32)).to(Z.device)
+        Z = Z * share[:, None]
+    if d <= 256 or (d <= 2048 and n_columns >= d):
+        values, V = _eigenbasis(Z.T @ Z / n)
+        return LowRank(V.T.contiguous(), values, torch.zeros((), dtype=Z.dtype, device=Z.device))
+    return LowRank(*leading_eigenvectors(Z, min(_MAX_RANK, max(32, d // 6), n)))
+
+
+def _eigenbasis(gram: Tensor) -> tuple[Tensor, Tensor]:
+    """Eigenvalues (clipped at 0) and eigenvectors of a symmetric matrix, by divide and conquer on the CPU."""
+    if gram.is_cuda:
+        values, vectors = torch.linalg.eigh(gram)
+    else:
+        # LAPACK's syevd; torch's own choice takes several times as long for large float32 matrices.
+        found = scipy.linalg.eigh(gram.numpy(), driver="evd", overwrite_a=True, check_finite=False)
+        values, vectors = torch.from_numpy(found[0]), torch.from_numpy(np.ascontiguousarray(found[1]))
+    return values.clamp_min(0), vectors
+
+
+def _held_out(
+    X: np.ndarray, fold: np.ndarray, n_folds: int, moments: FoldMoments, coef: np.ndarray, intercept: np.ndarray
+) -> np.ndarray:
+    """(L, n, c) float32: each fold's rows scored by the fit that did not see them; NaN without folds."""
+    n_settings, _, c, d = coef.shape
+    scores = np.full((n_settings, len(X), c), np.nan, dtype=np.float32)
+    for k in range(n_folds):
+        rows = fold == k
+        # Scaled and centred first: a float32 product of raw activations would lose digits to large means.
+        part = _standardised(X[rows], moments.mean, moments.scale).numpy()
+        own = coef[:, k].reshape(-1, d)
+        shift = intercept[:, k] + coef[:, k] @ moments.mean
+        found = part @ (own * moments.scale).astype(np.float32).T
+        scores[:, rows] = found.reshape(len(part), n_settings, c).transpose(1, 0, 2) + shift[:, None].astype(np.float32)
+    return scores
+
+
+def _site_fit(
+    grid: tuple[float, ...],
+    scores: np.ndarray,
+    coef: np.ndarray,
+    intercept: np.ndarray,
+    solution: Solution,
+    lead: tuple[int, int, int],
+) -> SiteFit:
+    def stat(values: Tensor) -> np.ndarray:
+        return np.asarray(values.cpu().numpy().reshape(lead))
+
+    return SiteFit(
+        settings=np.array(grid),
+        scores=scores,
+        coef=coef[:, -1],
+        intercept=intercept[:, -1],
+        fold_coef=coef[:, :-1].astype(np.float32),
+        fold_intercept=intercept[:, :-1],
+        objective=stat(solution.objective).astype(np.float64),
+        gap=stat(solution.gap).astype(np.float64),
+        status=stat(solution.status),
+        iterations=stat(solution.iterations),
+    )
