@@ -31,14 +31,14 @@ from leadline.probes.solvers.precondition import GroupInverse, Preconditioner, i
 __all__ = ["DenseFeatures", "DiagonalPenalty", "Features", "Penalty", "RotatedPenalty", "Solution", "minimise"]
 
 HISTORY = 8
-LINE_SEARCH_STEPS = 12
+LINE_SEARCH_STEPS = 20
 # A problem whose certificate has not halved in this many iterations has reached the rounding of its precision.
 PATIENCE = 40
-# When slow groups are given inverses of their own Hessians, and how many iterations that is expected to save. Products
-# with few columns cost as much as with `_NARROW` of them.
+# When slow groups may be given inverses of their own Hessians; the rate of the last `LOOK_BACK` iterations tells whether
+# they are. Products with few columns cost as much as with `NARROW` of them.
 REFRESH = (12, 40, 100, 200)
-_SAVED_ITERATIONS = 80.0
-_NARROW = 16
+LOOK_BACK = 6
+NARROW = 16
 
 
 class Features(Protocol):
@@ -244,6 +244,7 @@ def minimise(
     memory = _Memory(HISTORY)
     step_taken: Tensor | None = None
     previous: Tensor | None = None
+    earlier: Tensor | None = None
 
     for iteration in range(max_iterations + 1):
         G, g_off, curvature, c_off = loss.gradient(F, offsets)
@@ -270,13 +271,21 @@ def minimise(
             where, A, PA, F, offsets, lam = where[stay], A[stay], PA[stay], F[stay], offsets[stay], lam[stay]
             g, curvature, c_off, best, since = g[stay], curvature[stay], c_off[stay], best[stay], since[stay]
             loss, P, precondition = loss.take(stay), P.take(stay), precondition.take(stay)
+            bound, earlier = bound[stay], None if earlier is None else earlier[stay]
             group = None if group is None else group[stay]
             memory.take(stay)
             if step_taken is not None and previous is not None:
                 step_taken, previous = step_taken[stay], previous[stay]
         if step_taken is not None and previous is not None:
             memory.add(step_taken, g - previous)
-        if group is not None and iteration in REFRESH and _worth(features.n, r, q, group):
+        if iteration + LOOK_BACK in REFRESH:
+            earlier = bound
+        if (
+            group is not None
+            and earlier is not None
+            and iteration in REFRESH
+            and _worth(features.n, r, q, group, earlier, bound, tolerance)
+        ):
             precondition = _refresh(features, loss, F, offsets, lam, group, precondition)
             memory = _Memory(HISTORY)
 
@@ -313,12 +322,13 @@ def _inverse(
     return torch.cat([head.flatten(1), v[:, q * r :] / offset_curvature], dim=1)
 
 
-def _worth(n: int, r: int, q: int, group: Tensor) -> bool:
-    """Whether new inverses cost less than the iterations that they are expected to save."""
-    n_groups = len(torch.unique(group))
-    inverses = n_groups * (2.0 * n * r * r + 2.0 * r**3)
-    iteration = 4.0 * n * r * max(len(group) * q, _NARROW)
-    return inverses <= _SAVED_ITERATIONS * iteration
+def _worth(n: int, r: int, q: int, group: Tensor, earlier: Tensor, bound: Tensor, tolerance: float) -> bool:
+    """Whether new inverses cost less than half of the iterations that the slowest problem still needs at its rate."""
+    rate = torch.log(earlier / bound).clamp_min(1e-3) / LOOK_BACK
+    remaining = float((torch.log(bound / tolerance).clamp_min(0) / rate).max())
+    inverses = len(torch.unique(group)) * (2.0 * n * r * r + 2.0 * r**3)
+    iteration = 4.0 * n * r * max(len(group) * q, NARROW)
+    return inverses <= 0.5 * min(remaining, 500.0) * iteration
 
 
 def _status(bound: Tensor, finite: Tensor, since: Tensor, tolerance: float) -> Tensor:
@@ -409,8 +419,10 @@ def _line_search(
 ) -> Tensor:
     """Safeguarded Newton in one dimension for every problem: φ is convex, so a root of φ' is all that is sought.
 
-    A step is taken where |φ'(α)| ≤ ½·|φ'(0)|, which on a convex φ is the strong Wolfe curvature condition.
+    A step is taken where |φ'(α)| ≤ ½·|φ'(0)|, the strong Wolfe curvature condition. Short of the minimum of a convex φ
+    that implies a decrease; well beyond it, φ itself is compared.
     """
+    origin: Tensor | None = None
     step = torch.ones_like(slope)
     low = torch.zeros_like(slope)
     high = torch.full_like(slope, torch.inf)
@@ -422,6 +434,13 @@ def _line_search(
         first, second = loss.along(F, T, offsets, d_offsets, step)
         derivative = quad_slope + step * quad + first
         good = derivative.abs() <= 0.5 * slope.abs()
+        beyond = good & (derivative > 0.1 * slope.abs())
+        if bool(beyond.any()):
+            if origin is None:
+                origin = loss.value(F, offsets)
+            moved = loss.value(torch.addcmul(F, T, step[:, None, None]), offsets + step[:, None] * d_offsets)
+            change = moved - origin + step * (quad_slope + 0.5 * step * quad)
+            good &= ~beyond | (change <= 1e-6 * origin.abs())
         if bool(good.all()):
             break
         low = torch.where(derivative < 0, step, low)
@@ -432,4 +451,7 @@ def _line_search(
         inside = (newton > low) & (newton < high)
         middle = torch.where(torch.isfinite(high), 0.5 * (low + high), 2 * step)
         step = torch.where(good, step, torch.where(inside, newton, middle))
+    else:
+        # Whatever was not found: where φ' was still negative, a convex φ lies below φ(0).
+        step = torch.where(good | (low <= 0), step, low)
     return step
