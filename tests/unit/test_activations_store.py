@@ -436,3 +436,21 @@ def test_rows_that_do_not_fit_the_arrays():
         Activations.from_arrays(arrays(), targets={"text": [0] * 6})
     with pytest.raises(DataError, match="more than two classes"):
         Activations.from_arrays(arrays(), targets=list("abcabc"))
+
+
+def test_a_mapped_site_reads_the_same_rows_a_few_at_a_time(tmp_path):
+    write_store(tmp_path)
+    acts = Activations.open(tmp_path)
+    for name, width in WIDTHS:
+        mapped = acts.mapped(name)
+        assert mapped.shape == (N, width)
+        np.testing.assert_array_equal(mapped[:], acts.read(name))
+        np.testing.assert_array_equal(mapped[2:5], values(name, width)[2:5])
+        np.testing.assert_array_equal(mapped[np.array([7, 0])], values(name, width)[[7, 0]])
+    with pytest.raises(SiteError):
+        acts.mapped("resid_post.9")
+    shard = tmp_path / shard_name(0)
+    content = shard.read_bytes()
+    shard.write_bytes(content.replace(b'"F32"', b'"F64"', 1))
+    with pytest.raises(StoreError, match="F64|map"):
+        acts.mapped("embed"), acts.mapped("resid_post.0"), acts.mapped("final_norm")

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
+from leadline.activations.mapped import MappedRows, map_tensor
 from leadline.errors import ActivationsError, DataError, SiteError, StoreError, did_you_mean
 from leadline.files import fingerprint, sha256_file
 from leadline.sites import Site
@@ -180,6 +181,7 @@ class Activations:
         load: Callable[[Site], np.ndarray],
         dataset: Callable[[], Dataset | None],
         path: Path | None = None,
+        map_rows: Callable[[Site], MappedRows] | None = None,
     ) -> None:
         self._widths = dict(widths)
         self.sites: tuple[Site, ...] = tuple(sorted(widths, key=lambda s: s.depth))
@@ -190,6 +192,7 @@ class Activations:
         self.model_fingerprint: str | None = manifest["model"]["fingerprint"]
         self.path = path
         self._load = load
+        self._map_rows = map_rows
         self._make_dataset = dataset
 
     def __repr__(self) -> str:
@@ -229,6 +232,20 @@ class Activations:
         StoreError : a shard is missing, cut short or not this store's.
         """
         return self._load(self._known(site))
+
+    def mapped(self, site: str | Site) -> MappedRows | np.ndarray:
+        """One site, left on disk: rows are read as they are asked for.
+
+        A probe family whose `fit_site` can read blocks takes it in place of an array, so that a site larger than
+        memory can be fitted. Arrays in memory are returned as they are.
+
+        Raises
+        ------
+        SiteError : there is no such site here.
+        StoreError : a shard is missing, cut short or not this store's.
+        """
+        known = self._known(site)
+        return self._load(known) if self._map_rows is None else self._map_rows(known)
 
     def _known(self, site: str | Site) -> Site:
         # A name outside the grammar deserves the list of what is here rather than that of all kinds.
@@ -298,7 +315,12 @@ class Activations:
             raise StoreError(f"the store '{folder}' is damaged: {name} {problem}. To mend it, {AGAIN}.")
         shards = _Shards(folder, [name for name, *_ in files], n_rows)
         return cls(
-            widths, manifest, lambda site: shards.read(site, widths[site]), lambda: _read(folder, manifest), folder
+            widths,
+            manifest,
+            lambda site: shards.read(site, widths[site]),
+            lambda: _read(folder, manifest),
+            folder,
+            lambda site: shards.map(site, widths[site]),
         )
 
     @classmethod
@@ -424,6 +446,16 @@ class _Shards:
                 )
             out[rows] = values
         return out
+
+    def map(self, site: Site, width: int) -> MappedRows:
+        parts = [map_tensor(self.folder / file, site.name) for file in self.files]
+        for file, part, rows in zip(self.files, parts, self.rows, strict=True):
+            if part.shape != (len(rows), width):
+                raise StoreError(
+                    f"'{self.folder / file}' holds {part.shape} at {site.name}, expected {(len(rows), width)}; "
+                    f"extract again with overwrite=True."
+                )
+        return MappedRows(parts, self.rows, width)
 
     def _tensor(self, file: str, name: str) -> np.ndarray:
         try:

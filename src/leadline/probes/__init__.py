@@ -1,26 +1,36 @@
 """Linear probes: arrays in, probes and out-of-fold scores out.
 
-A family is a frozen specification (`Logistic`, `Ridge`, `MeanDifference`); its `fit_site` fits every penalty, fold and
-target column of a site together and returns a `SiteFit`. A `Probe` is what is kept of it: a linear map in raw
-activation space, with its file format. This room knows arrays alone: no model, no store, no YAML.
+A family is a frozen specification (`Logistic`, `Ridge`, `LDA`, …); its `fit_site` fits every setting, fold and target
+column of a site together and returns a `SiteFit`, and its `fit` does so on plain arrays, chooses a setting, and keeps a
+`Probe`: a linear map in raw activation space, with its file format. Families that see more than labelled vectors
+(pairs, trees, numbers on a circle) have a `fit` of their own. This room knows arrays alone: no model, no store, no
+YAML.
 """
 
+from leadline.probes.concept_rank import ConceptRank
 from leadline.probes.fit import Family, SiteFit, Status
 from leadline.probes.fitted import Fitted
 from leadline.probes.logistic import Logistic
 from leadline.probes.mean_difference import MeanDifference
 from leadline.probes.multinomial import Multinomial
 from leadline.probes.ordinal import Ordinal
+from leadline.probes.periodic import Fourier, Helix
 from leadline.probes.probe import Probe, ProbeSet
 from leadline.probes.ridge import Ridge
 from leadline.probes.splits import make_folds
+from leadline.probes.structural import DepthProbe, DistanceProbe
 from leadline.probes.svm import LinearSVM
 from leadline.probes.weights import balanced_sample
 
 __all__ = [
     "FAMILIES",
+    "ConceptRank",
+    "DepthProbe",
+    "DistanceProbe",
     "Family",
     "Fitted",
+    "Fourier",
+    "Helix",
     "LinearSVM",
     "Logistic",
     "MeanDifference",

@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 
 from leadline.errors import ProbeError
+from leadline.probes.blocks import is_mapped
 from leadline.probes.fit import Family, SiteFit, Status
 from leadline.probes.losses import LOSSES
 from leadline.probes.probe import Probe, ProbeSet, pattern_of
@@ -106,7 +107,8 @@ def fit_family(
 
     Parameters
     ----------
-    X : (n, d) raw activations. y : (n,) or (n, m) targets, as the family's `kinds` say.
+    X : (n, d) raw activations; a `numpy.memmap` stays on disk where the family can read blocks.
+    y : (n,) or (n, m) targets, as the family's `kinds` say.
     n_folds : folds for choosing and for out-of-fold scores; 0 for the refit alone (one setting, then).
     fold : (n,) ready-made folds in place of `n_folds`.
     groups : (n,) labels; folds keep groups whole, and balanced rows are drawn from them in turn.
@@ -120,15 +122,16 @@ def fit_family(
     ------
     ProbeError : shapes or values that the family does not take. EvidenceError : groups that cannot fill the folds.
     """
-    X = np.asarray(X)
+    X = X if is_mapped(X) else np.asarray(X)
     Y = np.asarray(y, dtype=np.float64)
     Y = Y[:, None] if Y.ndim == 1 else Y
-    if X.ndim != 2 or len(X) != len(Y):
+    n = X.shape[0]
+    if len(X.shape) != 2 or n != len(Y):
         raise ProbeError(f"got X {X.shape} and y {np.shape(y)}; expected X (n, d) and y (n,) or (n, m) of one n.")
     classes = not {"continuous", "multilabel"} & set(family.kinds) or bool(np.isin(Y, (0.0, 1.0)).all())
     if fold is None:
         if n_folds == 0:
-            fold = np.full(len(X), -1)
+            fold = np.full(n, -1)
         else:
             stratify = classes and bool(np.isfinite(Y).all()) and Y.shape[1] == 1
             fold = make_folds(Y, groups, n_folds, stratify=stratify, seed=seed)
@@ -142,7 +145,7 @@ def fit_family(
     n_settings = len(fit.settings)
     loss = np.full(n_settings, np.nan)
     if (fold >= 0).all():
-        counted = np.ones(len(X)) if weights is None else np.asarray(weights, dtype=np.float64)
+        counted = np.ones(n) if weights is None else np.asarray(weights, dtype=np.float64)
         for index in range(n_settings):
             each = LOSSES[family.loss](fit.scores[index].astype(np.float64), Y)
             known = np.isfinite(each) | (each == np.inf)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from leadline.errors import ProbeError
+from leadline.probes.blocks import RowSource, blocks
 
 __all__ = ["FoldMoments", "check_design", "check_labels", "fold_moments", "training_rows"]
 
@@ -33,7 +34,7 @@ def training_rows(fold: np.ndarray, k: int) -> np.ndarray:
     return np.asarray(fold != k)
 
 
-def check_design(X: np.ndarray, Y: np.ndarray, fold: np.ndarray, weights: np.ndarray | None = None) -> int:
+def check_design(X: RowSource, Y: np.ndarray, fold: np.ndarray, weights: np.ndarray | None = None) -> int:
     """Check shapes and values, and return the number of folds K; 0 where `fold` is −1 everywhere.
 
     NaN in `Y` is left to `check_labels`, since a multi-label target may hold it.
@@ -43,21 +44,24 @@ def check_design(X: np.ndarray, Y: np.ndarray, fold: np.ndarray, weights: np.nda
     ProbeError : shapes that do not fit, values that are not finite, fold numbers with gaps, a single fold, weights
         that are negative or leave a fold without training rows.
     """
-    if X.ndim != 2 or Y.ndim != 2 or len(X) != len(Y) or fold.shape != (len(X),) or not X.size or not Y.size:
+    if len(X.shape) != 2 or Y.ndim != 2 or X.shape[0] != len(Y) or fold.shape != (len(Y),) or not X.shape[1] * Y.size:
         raise ProbeError(
             f"got X {X.shape}, Y {Y.shape}, fold {fold.shape}; expected X (n, d), Y (n, m) and fold (n,) of one n."
         )
-    if not np.isfinite(X).all():
+    # A row with a NaN or an infinity has such a sum; one whose finite values overflow would break every product too.
+    with np.errstate(over="ignore", invalid="ignore"):
+        bad = sum(int((~np.isfinite(part.sum(axis=1))).sum()) for _, part in blocks(X))
+    if bad:
         raise ProbeError(
-            f"{int((~np.isfinite(X)).any(axis=1).sum())} of {len(X)} rows hold a NaN or an infinity; "
+            f"{bad} of {len(Y)} rows hold a NaN or an infinity; "
             "extract them again in float32 or bfloat16, or leave them out."
         )
     n_folds = 0 if (fold == -1).all() else int(fold.max()) + 1
     if n_folds and (n_folds < 2 or set(np.unique(fold)) != set(range(n_folds))):
         raise ProbeError(f"fold numbers are {sorted(set(fold.tolist()))[:8]}; expected 0 to K-1 with K of 2 or more.")
     if weights is not None:
-        if weights.shape != (len(X),) or not np.isfinite(weights).all() or (weights < 0).any():
-            raise ProbeError(f"got weights of shape {weights.shape}; expected {len(X)} finite numbers, none below 0.")
+        if weights.shape != (len(Y),) or not np.isfinite(weights).all() or (weights < 0).any():
+            raise ProbeError(f"got weights of shape {weights.shape}; expected {len(Y)} finite numbers, none below 0.")
         for k in range(n_folds + 1):
             if not (weights[training_rows(fold, k)] > 0).any():
                 raise ProbeError(f"the weights of all training rows of fold {k} are 0; weigh some of them.")
@@ -108,33 +112,32 @@ def check_labels(Y: np.ndarray, kind: str, family: str, fold: np.ndarray, weight
     return n_classes
 
 
-def fold_moments(X: np.ndarray, fold: np.ndarray, n_folds: int, weights: np.ndarray | None = None) -> FoldMoments:
-    """Moments in float64, one pass over the rows of each fold, each row counted by its weight.
+def fold_moments(X: RowSource, fold: np.ndarray, n_folds: int, weights: np.ndarray | None = None) -> FoldMoments:
+    """Moments in float64, in two passes over the rows, a block at a time, each row counted by its weight.
 
     A feature whose spread is below 1e-6 of its own magnitude is taken as constant: in float32 it is rounding.
     """
-    d = X.shape[1]
-    mean = X.mean(axis=0, dtype=np.float64) if weights is None else (weights / weights.sum()) @ X
+    n, d = X.shape
+    mean, largest = np.zeros(d), np.zeros(d)
+    for rows, part in blocks(X):
+        mean += part.sum(axis=0, dtype=np.float64) if weights is None else weights[rows] @ part
+        largest = np.maximum(largest, np.maximum(part.max(axis=0), -part.min(axis=0)))
+    mean /= n if weights is None else weights.sum()
     parts = max(n_folds, 1)
-    sums = np.zeros((parts, d))
-    squares = np.zeros((parts, d))
-    counts = np.zeros(parts)
-    for k in range(parts):
-        rows = fold == k if n_folds else slice(None)
-        part = X[rows].astype(np.float64)
-        part -= mean
-        if weights is None:
-            sums[k], counts[k] = part.sum(0), len(part)
-            squares[k] = np.einsum("nd,nd->d", part, part)
-        else:
-            w = weights[rows]
-            sums[k], counts[k] = w @ part, w.sum()
-            squares[k] = np.einsum("n,nd,nd->d", w, part, part)
+    sums, squares, counts = np.zeros((parts, d)), np.zeros((parts, d)), np.zeros(parts)
+    for rows, part in blocks(X):
+        centred = part - mean
+        w = np.ones(len(part)) if weights is None else weights[rows]
+        # (parts, rows): a row's weight in the fold that tests it.
+        share = w * (fold[rows] == np.arange(parts)[:, None]) if n_folds else w[None]
+        counts += share.sum(axis=1)
+        sums += share @ centred
+        squares += share @ np.square(centred, out=centred)
     keep = slice(0, n_folds)
     train_n = np.append(counts.sum() - counts[keep], counts.sum())[:, None]
     train_mean = np.vstack([(sums.sum(0) - sums)[keep], sums.sum(0)]) / train_n
     train_square = np.vstack([(squares.sum(0) - squares)[keep], squares.sum(0)]) / train_n
     scale = np.sqrt(np.maximum(train_square - np.square(train_mean), 0.0))
-    constant = scale <= 1e-6 * np.maximum(np.abs(mean), np.maximum(X.max(axis=0), -X.min(axis=0)) * 1e-3)
+    constant = scale <= 1e-6 * np.maximum(np.abs(mean), largest * 1e-3)
     scale = np.where(constant, 1.0, scale)
     return FoldMoments(mean, scale[-1], train_mean + mean, scale)

@@ -13,6 +13,7 @@ from safetensors.numpy import save_file
 
 from leadline.errors import ProbeError
 from leadline.files import replace_atomic
+from leadline.probes.blocks import RowSource, blocks
 from leadline.sites import Site
 
 __all__ = ["FORMAT", "Probe", "ProbeSet"]
@@ -188,9 +189,13 @@ class ProbeSet:
         return self.probes[index]
 
 
-def pattern_of(X: np.ndarray, coef: np.ndarray) -> np.ndarray:
-    """(d,) unit vector along Σ·coef, with Σ the covariance of the rows of `X` (n, d)."""
-    centred = X - X.mean(axis=0, dtype=np.float64)
-    pattern = centred.T @ (centred @ coef) / len(X)
+def pattern_of(X: RowSource, coef: np.ndarray) -> np.ndarray:
+    """(d,) unit vector along Σ·coef, with Σ the covariance of the rows of `X` (n, d), read a block at a time."""
+    n, d = X.shape
+    mean = sum((part.sum(axis=0, dtype=np.float64) for _, part in blocks(X)), np.zeros(d)) / n
+    pattern = np.zeros(d)
+    for _, part in blocks(X):
+        centred = part - mean
+        pattern += centred.T @ (centred @ coef)
     norm = float(np.linalg.norm(pattern))
     return np.asarray(pattern / norm if norm > 0 else pattern)

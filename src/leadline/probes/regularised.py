@@ -15,11 +15,13 @@ import torch
 from torch import Tensor
 
 from leadline.errors import ProbeError
+from leadline.probes.blocks import RowSource, blocks, is_mapped
 from leadline.probes.fit import SiteFit, Status
 from leadline.probes.fitted import LinearFamily
 from leadline.probes.folds import FoldMoments, check_design, check_labels, fold_moments, training_rows
 from leadline.probes.grid import penalties
-from leadline.probes.solvers.batched import DenseFeatures, DiagonalPenalty, Features, Solution, minimise
+from leadline.probes.solvers.batched import DiagonalPenalty, Solution, minimise
+from leadline.probes.solvers.features import DenseFeatures, Features, MappedFeatures, standardised
 from leadline.probes.solvers.losses import Loss
 from leadline.probes.solvers.precondition import EigenDiagonal, LowRank, Preconditioner, leading_eigenvectors
 from leadline.probes.weights import ClassWeight, check_class_weight, class_weights
@@ -108,8 +110,10 @@ class Regularised(LinearFamily):
         kind = "multilabel" if "multilabel" in self.kinds and np.isnan(Y).any() else self.kinds[0]
         n_classes = check_labels(Y, kind, self.name, fold, weights)
         moments = fold_moments(X, fold, n_folds, weights)
-        fit = self._by_fold if X.shape[1] > _GRAM_SIDE * len(X) else self._shared
-        return fit(X, Y, fold, n_folds, n_classes, moments, weights)
+        if X.shape[1] > _GRAM_SIDE * len(Y):
+            # So few rows fit in memory, wherever they lie.
+            return self._by_fold(np.asarray(X[:]), Y, fold, n_folds, n_classes, moments, weights)
+        return self._shared(X, Y, fold, n_folds, n_classes, moments, weights)
 
     def _rows(self, Y: np.ndarray, fold: np.ndarray, n_folds: int, n_classes: int, weights: np.ndarray | None) -> Rows:
         """Labels and weights of (fold or refit, target), the target the fastest."""
@@ -130,7 +134,6 @@ class Regularised(LinearFamily):
         rows: Rows,
         precondition: Preconditioner,
         scale: Tensor | None,
-        again: _Again | None = None,
     ) -> Solution:
         """Solve (l2, problem of `rows`) in chunks; what float32 leaves uncertified is solved on in float64."""
         device, dtype = features.device, features.dtype
@@ -161,13 +164,13 @@ class Regularised(LinearFamily):
                 tolerance=self.tolerance,
             )
             failed = torch.nonzero(solution.status != int(Status.CONVERGED)).flatten()
-            if len(failed) and dtype != torch.float64 and again is not None:
+            if len(failed) and dtype != torch.float64:
                 finite = torch.isfinite(solution.objective[failed]) & torch.isfinite(solution.gap[failed])
                 coef = torch.where(finite[:, None, None], solution.coef[failed], 0).double()
                 better = loss.take(failed).to(torch.float64)
                 offsets = torch.where(finite[:, None], solution.offsets[failed].double(), better.start())
                 more = minimise(
-                    again.features(),
+                    features.double(),
                     better,
                     l2[failed],
                     precondition.take(failed).to(torch.float64),
@@ -187,7 +190,7 @@ class Regularised(LinearFamily):
 
     def _shared(
         self,
-        X: np.ndarray,
+        X: RowSource,
         Y: np.ndarray,
         fold: np.ndarray,
         n_folds: int,
@@ -196,13 +199,17 @@ class Regularised(LinearFamily):
         weights: np.ndarray | None,
     ) -> SiteFit:
         m, grid, device = Y.shape[1], self.grid, torch.device(self.device)
-        Z = _standardised(X, moments.mean, moments.scale).to(device)
+        features: Features
+        if is_mapped(X):
+            features = MappedFeatures(X, moments.mean, moments.scale, device=device)
+        else:
+            features = DenseFeatures(standardised(np.asarray(X), moments.mean, moments.scale).to(device))
         rows = self._rows(Y, fold, n_folds, n_classes, weights)
         ratio = np.square(moments.fold_scale / moments.scale).astype(np.float32)
         scale = torch.from_numpy(np.repeat(ratio, m, axis=0))
         n_columns = len(grid) * len(rows.codes) * self._n_outputs(n_classes)
-        precondition = _low_rank(Z, weights, n_columns)
-        solution = self._solve(DenseFeatures(Z), rows, precondition, scale, _Again(Z))
+        precondition = _low_rank(features, weights, n_columns)
+        solution = self._solve(features, rows, precondition, scale)
         lead = (len(grid), n_folds + 1, m)
         coef, intercept = self._raw(solution, lead, moments.scale, moments.mean)
         scores = _held_out(X, fold, n_folds, moments, coef, intercept)
@@ -238,7 +245,7 @@ class Regularised(LinearFamily):
             train = training_rows(fold, k)
             own = Y[train]
             mean, scale = moments.fold_mean[k], moments.fold_scale[k]
-            Z = _standardised(X[train], mean, scale).to(device)
+            Z = standardised(X[train], mean, scale).to(device)
             values, Q = _eigenbasis(Z @ Z.T / d)
             keep = values > values.max() * 1e-7
             root = torch.sqrt(values[keep] * d)
@@ -246,7 +253,7 @@ class Regularised(LinearFamily):
             whole = np.full(len(own), -1)
             rows = self._rows(own, whole, 0, n_classes, None if weights is None else weights[train])
             R = Q * root
-            solution = self._solve(DenseFeatures(R), rows, EigenDiagonal(root.square() / len(Z)), None, _Again(R))
+            solution = self._solve(DenseFeatures(R), rows, EigenDiagonal(root.square() / len(Z)), None)
             q = solution.coef.shape[1]
             solution.coef = ((solution.coef / root).reshape(-1, len(root)) @ Q.T @ Z).reshape(-1, q, d)
             coef[:, k : k + 1], intercept[:, k : k + 1] = self._raw(solution, (len(grid), 1, m), scale, mean)
@@ -264,36 +271,15 @@ class Regularised(LinearFamily):
         return _site_fit(grid, scores, coef, intercept, stacked, lead)
 
 
-@dataclass(frozen=True, eq=False)
-class _Again:
-    """The features in float64, made only where a fit needs them."""
-
-    Z: Tensor
-
-    def features(self) -> DenseFeatures:
-        return DenseFeatures(self.Z.double())
-
-
-def _standardised(X: np.ndarray, mean: np.ndarray, scale: np.ndarray) -> Tensor:
-    """(n, d) float32; the mean is taken off in float64, a block of rows at a time, so that no digit is lost."""
-    Z = np.empty(X.shape, dtype=np.float32)
-    for start in range(0, len(X), 1024):
-        part = X[start : start + 1024] - mean
-        part /= scale
-        Z[start : start + 1024] = part
-    return torch.from_numpy(Z)
-
-
-def _low_rank(Z: Tensor, weights: np.ndarray | None, n_columns: int) -> LowRank:
+def _low_rank(features: Features, weights: np.ndarray | None, n_columns: int) -> LowRank:
     """All eigenvectors where they are cheap for the number of columns that they serve, else the leading ones."""
-    n, d = Z.shape
-    if weights is not None:
-        share = torch.from_numpy(np.sqrt(weights * (n / weights.sum())).astype(np.float32)).to(Z.device)
-        Z = Z * share[:, None]
+    n, d = features.n, features.r
+    base = np.full(n, 1 / n) if weights is None else weights / weights.sum()
+    share = torch.from_numpy(base.astype(np.float32)).to(features.device)
     if d <= 256 or (d <= 2048 and n_columns >= d):
-        values, V = _eigenbasis(Z.T @ Z / n)
-        return LowRank(V.T.contiguous(), values, torch.zeros((), dtype=Z.dtype, device=Z.device))
-    return LowRank(*leading_eigenvectors(Z, min(_MAX_RANK, max(32, d // 6), n)))
+        values, V = _eigenbasis(features.gram(share))
+        return LowRank(V.T.contiguous(), values, torch.zeros((), dtype=features.dtype, device=features.device))
+    return LowRank(*leading_eigenvectors(features, share, min(_MAX_RANK, max(32, d // 6), n)))
 
 
 def _eigenbasis(gram: Tensor) -> tuple[Tensor, Tensor]:
@@ -308,19 +294,20 @@ def _eigenbasis(gram: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _held_out(
-    X: np.ndarray, fold: np.ndarray, n_folds: int, moments: FoldMoments, coef: np.ndarray, intercept: np.ndarray
+    X: RowSource, fold: np.ndarray, n_folds: int, moments: FoldMoments, coef: np.ndarray, intercept: np.ndarray
 ) -> np.ndarray:
     """(L, n, c) float32: each fold's rows scored by the fit that did not see them; NaN without folds."""
     n_settings, _, c, d = coef.shape
-    scores = np.full((n_settings, len(X), c), np.nan, dtype=np.float32)
-    for k in range(n_folds):
-        rows = fold == k
+    scores = np.full((n_settings, X.shape[0], c), np.nan, dtype=np.float32)
+    own = [(coef[:, k].reshape(-1, d) * moments.scale).astype(np.float32).T for k in range(n_folds)]
+    shift = [intercept[:, k] + coef[:, k] @ moments.mean for k in range(n_folds)]
+    for rows, part in blocks(X) if n_folds else ():
         # Scaled and centred first: a float32 product of raw activations would lose digits to large means.
-        part = _standardised(X[rows], moments.mean, moments.scale).numpy()
-        own = coef[:, k].reshape(-1, d)
-        shift = intercept[:, k] + coef[:, k] @ moments.mean
-        found = part @ (own * moments.scale).astype(np.float32).T
-        scores[:, rows] = found.reshape(len(part), n_settings, c).transpose(1, 0, 2) + shift[:, None].astype(np.float32)
+        Z = standardised(part, moments.mean, moments.scale).numpy()
+        for k in range(n_folds):
+            at = np.flatnonzero(fold[rows] == k)
+            found = (Z[at] @ own[k]).reshape(len(at), n_settings, c).transpose(1, 0, 2)
+            scores[:, rows.start + at] = found + shift[k][:, None].astype(np.float32)
     return scores
 
 

@@ -25,80 +25,21 @@ import torch
 from torch import Tensor
 
 from leadline.probes.fit import Status
+from leadline.probes.solvers.features import Features
 from leadline.probes.solvers.losses import Loss
 from leadline.probes.solvers.precondition import GroupInverse, Preconditioner, inverse_of
 
-__all__ = ["DenseFeatures", "DiagonalPenalty", "Features", "Penalty", "RotatedPenalty", "Solution", "minimise"]
+__all__ = ["DiagonalPenalty", "Penalty", "Solution", "UnitPenalty", "minimise"]
 
 HISTORY = 8
 LINE_SEARCH_STEPS = 20
 # A problem whose certificate has not halved in this many iterations has reached the rounding of its precision.
 PATIENCE = 40
-# When slow groups may be given inverses of their own Hessians; the rate of the last `LOOK_BACK` iterations tells whether
-# they are. Products with few columns cost as much as with `NARROW` of them.
+# When slow groups may be given inverses of their own Hessians; the rate of the last `LOOK_BACK` iterations tells
+# whether they are. Products with few columns cost as much as with `NARROW` of them.
 REFRESH = (12, 40, 100, 200)
 LOOK_BACK = 6
 NARROW = 16
-
-
-class Features(Protocol):
-    """The rows that all problems share."""
-
-    @property
-    def n(self) -> int: ...
-    @property
-    def r(self) -> int: ...
-    @property
-    def dtype(self) -> torch.dtype: ...
-    @property
-    def device(self) -> torch.device: ...
-
-    def forward(self, A: Tensor) -> Tensor:
-        """(C, n) scores of coefficients A (C, r)."""
-        ...
-
-    def backward(self, G: Tensor) -> Tensor:
-        """(C, r) sums over the rows, of G (C, n)."""
-        ...
-
-    def gram(self, weights: Tensor) -> Tensor:
-        """(r, r) Σ_i weights_i z_i z_iᵀ."""
-        ...
-
-
-@dataclass(frozen=True, eq=False)
-class DenseFeatures:
-    """Features in memory, `Z` (n, r)."""
-
-    Z: Tensor
-
-    @property
-    def n(self) -> int:
-        return self.Z.shape[0]
-
-    @property
-    def r(self) -> int:
-        return self.Z.shape[1]
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return self.Z.dtype
-
-    @property
-    def device(self) -> torch.device:
-        return self.Z.device
-
-    def forward(self, A: Tensor) -> Tensor:
-        return A @ self.Z.T
-
-    def backward(self, G: Tensor) -> Tensor:
-        return G @ self.Z
-
-    def gram(self, weights: Tensor) -> Tensor:
-        # Rows of almost no weight add nothing to a preconditioner.
-        rows = torch.nonzero(weights > weights.max() * 1e-4).flatten()
-        part = self.Z[rows] * weights[rows, None].sqrt()
-        return part.T @ part
 
 
 class Penalty(Protocol):
@@ -133,28 +74,6 @@ class DiagonalPenalty:
 
     def to(self, dtype: torch.dtype) -> DiagonalPenalty:
         return DiagonalPenalty(self.scale.to(dtype))
-
-
-@dataclass(frozen=True, eq=False)
-class RotatedPenalty:
-    """P = Vᵀ diag(scale) V in the basis V (d, r) of the features; `scale` is (P, d)."""
-
-    V: Tensor
-    scale: Tensor
-
-    def apply(self, A: Tensor) -> Tensor:
-        out = (A.reshape(-1, A.shape[-1]) @ self.V.T).reshape(*A.shape[:2], -1)
-        out *= self.scale[:, None]
-        return (out.reshape(-1, out.shape[-1]) @ self.V).reshape(A.shape)
-
-    def inverse_norm(self, g: Tensor) -> Tensor:
-        return g.square().sum((1, 2)) / self.scale.amin(1)
-
-    def take(self, keep: Tensor) -> RotatedPenalty:
-        return RotatedPenalty(self.V, self.scale[keep])
-
-    def to(self, dtype: torch.dtype) -> RotatedPenalty:
-        return RotatedPenalty(self.V.to(dtype), self.scale.to(dtype))
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,6 +17,8 @@ import scipy.linalg
 import torch
 from torch import Tensor
 
+from leadline.probes.solvers.features import Features
+
 __all__ = ["EigenDiagonal", "GroupInverse", "LowRank", "Preconditioner", "leading_eigenvectors"]
 
 
@@ -122,20 +124,25 @@ def inverse_of(H: Tensor) -> Tensor | None:
     return full + torch.triu(lower, 1).T
 
 
-def leading_eigenvectors(Z: Tensor, k: int, seed: int = 0, power: int = 2) -> tuple[Tensor, Tensor, Tensor]:
-    """The k leading eigenvectors of ZᵀZ/n by a randomised range finder (Halko, Martinsson and Tropp 2011).
+def leading_eigenvectors(
+    features: Features, weights: Tensor, k: int, seed: int = 0, power: int = 2
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The k leading eigenvectors of Σ_i w_i z_i z_iᵀ by a randomised range finder (Halko, Martinsson and Tropp 2011).
+
+    Parameters
+    ----------
+    weights : (n,) summing to 1. power : iterations of the range finder, each reading every row twice.
 
     Returns
     -------
-    U : (k, d) orthonormal rows. values : (k,). rest : () the mean of the other eigenvalues.
+    U : (k, r) orthonormal rows. values : (k,). rest : () the mean of the other eigenvalues.
     """
-    n, d = Z.shape
-    generator = torch.Generator(device=Z.device).manual_seed(seed)
-    Q = torch.randn(k, d, dtype=Z.dtype, device=Z.device, generator=generator)
+    generator = torch.Generator(device=features.device).manual_seed(seed)
+    Q = torch.randn(k, features.r, generator=generator, dtype=features.dtype, device=features.device)
     for _ in range(power):
-        Q = torch.linalg.qr((Q @ Z.T @ Z).T)[0].T.contiguous()
-    T = Q @ Z.T
-    values, W = torch.linalg.eigh(T @ T.T / n)
-    total = Z.square().sum() / n
-    rest = ((total - values.sum()) / max(d - k, 1)).clamp_min(0)
+        Q = torch.linalg.qr(features.backward(features.forward(Q) * weights).T)[0].T.contiguous()
+    T = features.forward(Q)
+    values, W = torch.linalg.eigh((T * weights) @ T.T)
+    trace = features.square_norms() @ weights
+    rest = ((trace - values.sum()) / max(features.r - k, 1)).clamp_min(0)
     return W.T @ Q, values.clamp_min(0), rest
