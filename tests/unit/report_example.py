@@ -60,7 +60,7 @@ def curve(
                 kind=kind,
                 layer=int(layer) if layer else None,
                 metrics=values,
-                l2=10.0 ** draw.choice([-3, -2, -1, 0]),
+                setting=10.0 ** draw.choice([-3, -2, -1, 0]),
                 p_value=(1 / 1001 if first > chance + 0.04 else round(draw.uniform(0.03, 0.6), 3)) if null else None,
                 null_mean=chance + draw.gauss(0, 0.002) if null else None,
                 null_low=chance - 0.031 + draw.gauss(0, 0.001) if null else None,
@@ -95,7 +95,7 @@ def binary_target() -> TargetResult:
                 "balanced_accuracy": estimate(0.8629, 0.017),
                 "f1": estimate(0.8641, 0.018),
             },
-            "l2": 0.01,
+            "setting": 0.01,
         }
     )
     sites[4] = sites[4].model_copy(update={"n_not_converged": 3})
@@ -159,11 +159,12 @@ def binary_target() -> TargetResult:
         primary_metric="auroc",
         chance=0.5,
         n_folds=5,
+        parameter="l2",
         sites=sites,
         best=BestSite(
             site="resid_post.13",
             layer=13,
-            l2=0.01,
+            setting=0.01,
             metrics={
                 "auroc": Estimate(value=0.9316, low=0.9175, high=0.9448),
                 "accuracy": Estimate(value=0.8577, low=0.8402, high=0.8749),
@@ -332,11 +333,12 @@ def continuous_target() -> TargetResult:
         primary_metric="r2",
         chance=0.0,
         n_folds=5,
+        parameter="l2",
         sites=curve(keys, half=0.025, null=True, chance=0.0),
         best=BestSite(
             site="resid_post.28",
             layer=28,
-            l2=0.1,
+            setting=0.1,
             metrics={k: estimate(f(28) - 0.006, 0.025) for k, f in keys.items()},
             naive={k: f(28) for k, f in keys.items()},
             correction="BBC-CV over every site and l2 (Tsamardinos et al. 2018)",
@@ -650,7 +652,7 @@ def bare() -> Results:
                 "null_mean": None,
                 "null_low": None,
                 "null_high": None,
-                "l2": None,
+                "setting": None,
             }
         )
         for s in target.sites
@@ -669,8 +671,12 @@ def bare() -> Results:
             "tests": [],
             "n_negative": None,
             "n_positive": None,
+            "parameter": None,
             "best": target.best.model_copy(
-                update={"l2": None, "metrics": {k: Estimate(value=e.value) for k, e in target.best.metrics.items()}}
+                update={
+                    "setting": None,
+                    "metrics": {k: Estimate(value=e.value) for k, e in target.best.metrics.items()},
+                }
             ),
         }
     )

@@ -452,5 +452,5 @@ def test_a_mapped_site_reads_the_same_rows_a_few_at_a_time(tmp_path):
     shard = tmp_path / shard_name(0)
     content = shard.read_bytes()
     shard.write_bytes(content.replace(b'"F32"', b'"F64"', 1))
-    with pytest.raises(StoreError, match="F64|map"):
+    with pytest.raises(StoreError, match=r"F64|map"):
         acts.mapped("embed"), acts.mapped("resid_post.0"), acts.mapped("final_norm")

@@ -204,7 +204,7 @@ def test_what_is_missing_is_said() -> None:
     target = summarise(example.bare()).targets[0]
     assert "no p-value" in " ".join(target.how_sure)
     assert "no interval was computed" in " ".join(target.how_sure)
-    for words in ("no permutations were run", "no penalty", "no bootstraps"):
+    for words in ("no permutations were run", "no bootstraps"):
         assert words in target.sites.note
     assert target.curves[0].null is None
     assert points(target.curves[0], "stream")["resid_post.2"] is None
@@ -225,7 +225,7 @@ def test_a_single_site_is_enough(site: str) -> None:
 def test_the_same_value_everywhere_still_has_an_axis() -> None:
     target = example.binary_target()
     flat = [
-        SiteResult(site=s.site, kind=s.kind, layer=s.layer, metrics={"auroc": Estimate(value=1.0)}, l2=None)
+        SiteResult(site=s.site, kind=s.kind, layer=s.layer, metrics={"auroc": Estimate(value=1.0)}, setting=None)
         for s in target.sites
     ]
     summary = one(target.model_copy(update={"sites": flat, "baselines": [], "tests": [], "permutation": None}))

@@ -151,7 +151,7 @@ def test_the_resolved_file_writes_out_every_default(folder: Path) -> None:
     written = yaml.safe_load(study(folder, "model: m\ndata: city-facts\n").to_yaml())
     assert set(written) == set(StudyConfig.model_fields)
     assert written["controls"] == list(CONTROLS)
-    assert written["probe"] == {"family": "logistic", "l2": None}
+    assert written["probe"] == {"family": "logistic", "l2": None, "class_weight": None}
 
 
 @settings(deadline=None)
@@ -207,7 +207,7 @@ WRONG = [
     ("model: m\ndata: city-facts\nprobe: {l2: 0}\n", 3, ["probe.l2", "not above 0"]),
     ("model: m\ndata: city-facts\nprobe: {l2: [1, x]}\n", 3, ["probe.l2", '"x" is no number']),
     ("model: m\ndata: city-facts\nprobe: {l2: [1, 1.0]}\n", 3, ["probe.l2", "twice"]),
-    ("model: m\ndata: city-facts\nprobe: {family: mean_difference, l2: 1}\n", 3, ["no penalty"]),
+    ("model: m\ndata: city-facts\nprobe: {family: mean_difference, l2: 1}\n", 3, ["has no 'l2'", "covariance"]),
     ("model: m\ndata: city-facts\ncontrols: [lenght]\n", 3, ["controls", "Did you mean 'length'?"]),
     ("model: m\ndata: city-facts\ncontrols:\n", 3, ["controls", "default, none"]),
     ("model: {name: m, device: gpu}\ndata: city-facts\n", 1, ["model.device", "cuda"]),

@@ -49,7 +49,7 @@ def command(
     tokens
         last, first, mean or max.
     probe
-        logistic, ridge or mean_difference.
+        The family, as in `leadline sweep`.
     dtype
         auto, float32, bfloat16 or float16.
     device

@@ -33,6 +33,7 @@ def command(
     target: str | None = None,
     probe: str = "logistic",
     l2: tuple[float, ...] = (),
+    k: tuple[int, ...] = (),
     folds: int = 5,
     permutations: int = 1000,
     bootstraps: int = 1000,
@@ -49,9 +50,11 @@ def command(
     target
         Which of the data set's targets, where it has several.
     probe
-        logistic, ridge or mean_difference.
+        logistic, linear_svm, ridge, mean_difference, lda, nearest_centroid, elastic_net, sparse_logistic or k_sparse.
     l2
         The penalty, in mean loss + (l2/2)·|w|²; several to choose from, the family's own grid by default.
+    k
+        How many features a k_sparse probe may use; several to choose from.
     folds
         How many; groups stay whole.
     permutations
@@ -69,7 +72,7 @@ def command(
     from leadline.cli.progress import progress
     from leadline.files import ensure_folder
 
-    family = _family(probe, l2)
+    family = _family(probe, l2=l2, k=k)
     if out is not None:
         ensure_folder(out)
     acts = ll.Activations.open(store)
@@ -95,18 +98,20 @@ def command(
     return 0
 
 
-def _family(name: str, l2: tuple[float, ...]) -> Family:
+def _family(name: str, **given: tuple[float, ...] | tuple[int, ...]) -> Family:
     from leadline.probes import FAMILIES
+    from leadline.study.config import FAMILY_OPTIONS
 
     if name not in FAMILIES:
         raise ConfigError(
             f"unknown probe '{name}'; expected one of {', '.join(FAMILIES)}." + did_you_mean(name, FAMILIES)
         )
-    if name == "mean_difference":
-        if l2:
-            raise ConfigError("a mean_difference probe has no penalty, so --l2 means nothing; leave it out.")
-        return FAMILIES[name]()
-    return FAMILIES[name](l2=l2 or None)
+    options = {key: value for key, value in given.items() if value}
+    for key in options:
+        if key not in FAMILY_OPTIONS[name]:
+            raise ConfigError(f"a {name} probe has no '{key}', so --{key} means nothing; leave it out.")
+    family: Family = FAMILIES[name](**options)
+    return family
 
 
 def _write(result: Sweep, out: Path) -> dict[str, list[str]]:
@@ -152,8 +157,9 @@ def _print(result: Sweep) -> None:
 
     kind = result.labels.kind
     names = list(METRICS[kind])
+    shown = [] if result.family.parameter is None else [result.family.parameter]
     print_table(
-        ["site", *(metric_title(name) for name in names), "p", "l2", ""],
+        ["site", *(metric_title(name) for name in names), "p", *shown, ""],
         [
             [
                 row["site"],
@@ -162,7 +168,7 @@ def _print(result: Sweep) -> None:
                     for name in names
                 ),
                 p_text(row.get("p_value")),
-                plain_number(row["l2"]),
+                *(plain_number(row[key]) for key in shown),
                 "best" if row["best"] else "",
             ]
             for row in result.table.iter_rows(named=True)
@@ -174,7 +180,7 @@ def _print(result: Sweep) -> None:
     p = f", p = {p_text(result.permutation.p_max)}" if result.permutation is not None else ""
     print_text(
         f"{result.labels.name}: best at {result.best_site}, {metric_title(metric)} {number(best.value)} "
-        f"({number(best.low)} to {number(best.high)}){p}, corrected for the choice of site and penalty",
+        f"({number(best.low)} to {number(best.high)}){p}, corrected for the choice of {' and '.join(['site', *shown])}",
         style="bold",
     )
     for control in result.baselines:

@@ -29,7 +29,7 @@ from leadline.evidence.controls import CONTROLS, TEXT_CONTROLS, length_scores, t
 from leadline.evidence.metrics import CHANCE, METRICS, PRIMARY
 from leadline.evidence.permutation import PermutationTest, deal, draw_shuffles, max_test, null_at_site
 from leadline.evidence.verdict import CLAIMS, LEAK_MARGIN, Verdict, beyond_surface, decodable, not_tested
-from leadline.probes.fit import Family
+from leadline.probes.fit import Family, Status
 from leadline.probes.parallel import map_sites
 from leadline.probes.probe import Probe, ProbeSet, pattern_of
 from leadline.probes.splits import make_folds
@@ -80,15 +80,16 @@ class SiteOutcome:
 
     Attributes
     ----------
-    l2 : the penalty that was best there (NaN for a family without one), and
+    setting : what was best there of the family's `parameter` (NaN for a family without one), and
     selection : what its metrics are worth, corrected for that choice.
     scores : (n, m) float32 out of fold at that penalty.
     coef : (m, d), intercept : (m,), pattern : (m, d) of the refit on all rows.
-    n_fits, n_not_converged : over penalties, folds and columns; worst_gap : the largest certified gap.
+    n_fits, n_not_converged : over settings, folds and columns; worst_gap : the largest certified gap.
+    statuses : how many of those that did not converge ended how, by the name of their `Status` in lower case.
     """
 
     site: Site
-    l2: float
+    setting: float
     selection: Selection
     scores: np.ndarray
     coef: np.ndarray
@@ -97,6 +98,7 @@ class SiteOutcome:
     n_fits: int
     n_not_converged: int
     worst_gap: float
+    statuses: dict[str, int]
 
 
 @dataclass(frozen=True)
@@ -124,8 +126,8 @@ class Sweep:
 
     Attributes
     ----------
-    table : a row a site; metrics are corrected for the choice of l2, `*_low` and `*_high` are their 95% intervals.
-    best : the probe of the chosen site, refitted on all rows; its metrics are corrected for the choice of site and l2.
+    table : a row a site; metrics are corrected for the choice of setting, `*_low` and `*_high` are their 95% intervals.
+    best : the probe of the chosen site, refitted on all rows; its metrics are corrected for having chosen it.
     best_site : that site. selection : its corrected (and naive) metrics.
     baselines, permutation, verdicts : the controls, the test, the claims. permutation is None if switched off.
     scores : (S, n, m) out-of-fold scores. fold : (n,). labels : what was read.
@@ -173,6 +175,9 @@ class Sweep:
         outcome = self.outcomes[found[0]]
         chosen = found[0] == self.best_index
         selection = self.selection if chosen else outcome.selection
+        parameter = self.family.parameter
+        among = () if parameter is None else (parameter,)
+        more: dict[str, object] = {} if parameter in (None, "l2") else {str(parameter): outcome.setting}
         metrics: dict[str, object] = {
             name: {"value": e.value, "low": e.low, "high": e.high} if np.isfinite(e.low) else {"value": e.value}
             for name, e in selection.metrics.items()
@@ -192,10 +197,11 @@ class Sweep:
                 tokens=self.tokens,
                 model=self.model,
                 model_fingerprint=self.model_fingerprint,
-                l2=None if np.isnan(outcome.l2) else outcome.l2,
+                l2=outcome.setting if parameter == "l2" else None,
                 metrics=metrics,
                 extra={
-                    "corrected_for": "l2 and site" if chosen else "l2",
+                    "corrected_for": " and ".join((*among, "site") if chosen else among),
+                    **more,
                     "n_rows": len(labels.Y),
                     "n_folds": int(self.fold.max()) + 1,
                     "seed": self.seed,
@@ -214,8 +220,9 @@ class Sweep:
             record: dict[str, object] = {
                 "site": o.site.name,
                 "layer": o.site.layer,
-                "l2": None if np.isnan(o.l2) else o.l2,
             }
+            if self.family.parameter is not None:
+                record[self.family.parameter] = o.setting
             for name in METRICS[self.labels.kind]:
                 estimate = o.selection.metrics[name]
                 record |= {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
@@ -271,7 +278,7 @@ def sweep_target(
     if kind not in family.kinds:
         raise EvidenceError(
             f"target '{labels.name}' is {kind}; the {family.name} probe takes {' and '.join(family.kinds)} targets. "
-            f"Use {'ridge' if kind == 'continuous' else 'logistic, ridge or mean_difference'}."
+            f"Use {'ridge or elastic_net' if kind == 'continuous' else 'logistic, ridge, lda or mean_difference'}."
         )
     if not 0 < alpha < 1:
         raise EvidenceError(f"alpha is {alpha}; expected a number between 0 and 1.")
@@ -391,7 +398,7 @@ def _sites(
         at = selection.index
         outcome = SiteOutcome(
             site=site,
-            l2=float(fit.settings[at]),
+            setting=float(fit.settings[at]),
             selection=selection,
             scores=fit.scores[at],
             coef=fit.coef[at],
@@ -399,7 +406,8 @@ def _sites(
             pattern=np.stack([pattern_of(X, w) for w in fit.coef[at]]),
             n_fits=fit.converged.size,
             n_not_converged=int((~fit.converged).sum()),
-            worst_gap=float(fit.gap.max()),
+            worst_gap=float(np.nanmax(fit.gap, initial=0.0)),
+            statuses={s.name.lower(): n for s in Status if s and (n := int((fit.status == s).sum()))},
         )
         return outcome, table, permute(X) if permute is not None else {}
 

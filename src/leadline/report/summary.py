@@ -387,7 +387,10 @@ def _chosen_facts(target: TargetResult) -> tuple[tuple[str, str], ...]:
     permutation = target.permutation
     return (
         ("site", best.site),
-        ("penalty l2", plain_number(best.l2) if best.l2 is not None else f"{DASH} (the family has none)"),
+        (
+            target.parameter or "setting",
+            plain_number(best.setting) if best.setting is not None else f"{DASH} (the family has none)",
+        ),
         ("correction", best.correction or DASH),
         ("folds", count(target.n_folds)),
         ("p, best of all sites", p_text(permutation.p_max) if permutation else f"{DASH} (no permutations)"),

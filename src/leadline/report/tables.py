@@ -77,12 +77,12 @@ def chosen_table(target: TargetResult) -> Table:
 
 
 def sites_table(target: TargetResult) -> Table:
-    """Every site with every metric, its p-value, its null, its penalty and how its fits ended."""
+    """Every site with every metric, its p-value, its null, its setting and how its fits ended."""
     keys = list(dict.fromkeys(k for s in target.sites for k in s.metrics))
     with_null = any(s.null_low is not None for s in target.sites)
     columns = ["site", *(metric_title(k) for k in keys), "p"]
     columns += ["null, 95%"] if with_null else []
-    columns += ["l2", "not converged"]
+    columns += [*([target.parameter] if target.parameter else []), "not converged"]
     rows, chosen = [], None
     for index, site in enumerate(target.sites):
         if site.site == target.best.site:
@@ -92,7 +92,8 @@ def sites_table(target: TargetResult) -> Table:
         if with_null:
             null = quantity(Estimate(value=site.null_mean, low=site.null_low, high=site.null_high))
             cells.append(Cell(null.interval or DASH, site.null_high))
-        cells.append(Cell(plain_number(site.l2), site.l2))
+        if target.parameter:
+            cells.append(Cell(plain_number(site.setting), site.setting))
         bad = site.n_not_converged
         fits = f"{count(bad)} of {count(site.n_fits)}" if site.n_fits else DASH
         cells.append(Cell(fits, bad, flag="did not converge" if bad else ""))
@@ -100,14 +101,13 @@ def sites_table(target: TargetResult) -> Table:
     reasons = []
     if target.permutation is None:
         reasons.append("p-values are missing because no permutations were run")
-    if target.sites and all(s.l2 is None for s in target.sites):
-        reasons.append("l2 is missing because this family has no penalty")
     if target.sites and not any(e.low is not None for s in target.sites for e in s.metrics.values()):
         reasons.append("intervals are missing because no bootstraps were drawn")
     note = f"{DASH}: not computed. " if any(c.text == DASH for row in rows for c in row) else ""
     note += sentence_start("; ".join(reasons)) + "." if reasons else ""
+    corrected = "" if target.parameter is None else f", corrected for the choice of {target.parameter} at each site"
     return Table(
-        f"All {count(len(rows))} sites; figures are out of fold, corrected for the choice of penalty at each site",
+        f"All {count(len(rows))} sites; figures are out of fold{corrected}",
         tuple(columns),
         tuple(rows),
         chosen,

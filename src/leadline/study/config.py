@@ -24,6 +24,7 @@ from pydantic import (
     ValidationError,
     ValidationInfo,
     field_validator,
+    model_serializer,
     model_validator,
 )
 
@@ -43,7 +44,30 @@ __all__ = [
 ]
 
 Control = Literal["shuffled_labels", "bag_of_words", "char_ngrams", "length", "token_embeddings", "random_weights"]
-Family = Literal["logistic", "ridge", "mean_difference"]
+Family = Literal[
+    "logistic",
+    "linear_svm",
+    "ridge",
+    "mean_difference",
+    "lda",
+    "nearest_centroid",
+    "elastic_net",
+    "sparse_logistic",
+    "k_sparse",
+]
+# What each family takes beside its name: the fields of its class in `leadline.probes`, which this module does not
+# import, since a study is read without torch.
+FAMILY_OPTIONS: dict[str, tuple[str, ...]] = {
+    "logistic": ("l2", "class_weight"),
+    "linear_svm": ("l2", "class_weight"),
+    "ridge": ("l2",),
+    "mean_difference": ("covariance",),
+    "lda": ("shrinkage", "priors"),
+    "nearest_centroid": ("scale",),
+    "elastic_net": ("l1", "l2"),
+    "sparse_logistic": ("l1", "l2", "class_weight"),
+    "k_sparse": ("k", "select", "l2"),
+}
 Pooling = Literal["last", "first", "mean", "max"]
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 
@@ -92,6 +116,26 @@ def _penalties(value: object) -> object:
     if len(set(penalties)) < len(penalties):
         raise ValueError("the same number twice; give each penalty once")
     return tuple(penalties)
+
+
+def _counts(value: object) -> object:
+    if value is None:
+        return None
+    values = value if isinstance(value, list | tuple) else [value]
+    if not values or any(isinstance(x, bool) or not isinstance(x, int) or x < 1 for x in values):
+        raise ValueError(f"{_shown(value)} is no count; give a whole number from 1 on, or a list of them")
+    if len(set(values)) < len(values):
+        raise ValueError("the same number twice; give each once")
+    return tuple(values)
+
+
+def _shares(value: object) -> object:
+    if isinstance(value, str):
+        raise ValueError(f"{_shown(value)} is no shrinkage; give ledoit_wolf, oas, or numbers from 0 to 1")
+    values = value if isinstance(value, list | tuple) else [value]
+    if not values or any(isinstance(x, bool) or not isinstance(x, int | float) or not 0 <= x <= 1 for x in values):
+        raise ValueError(f"{_shown(value)} is no share; give numbers from 0 to 1, as in [0.01, 0.1]")
+    return tuple(values)
 
 
 def named_data(value: str) -> dict[str, str]:
@@ -229,10 +273,22 @@ class DataConfig(_Model):
 
 
 class ProbeConfig(_Model):
-    """`probe:`, a family for short. `l2` is a number, a list to choose from, or null for the family's own grid."""
+    """`probe:`, a family for short; the other keys are the family's own, and null leaves each at its default.
+
+    `l2`, `l1`, `k` and `shrinkage` are a number, or a list to choose from; `FAMILY_OPTIONS` says which family takes
+    which.
+    """
 
     family: Family = "logistic"
     l2: Annotated[tuple[float, ...] | None, BeforeValidator(_penalties)] = None
+    l1: Annotated[tuple[float, ...] | None, BeforeValidator(_penalties)] = None
+    k: Annotated[tuple[int, ...] | None, BeforeValidator(_counts)] = None
+    select: Literal["mean_difference", "f_statistic", "l1"] | None = None
+    shrinkage: Literal["ledoit_wolf", "oas"] | Annotated[tuple[float, ...], BeforeValidator(_shares)] | None = None
+    priors: Literal["empirical", "uniform"] | None = None
+    covariance: Literal["identity", "pooled"] | None = None
+    scale: bool | None = None
+    class_weight: Literal["balanced"] | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -241,9 +297,21 @@ class ProbeConfig(_Model):
 
     @model_validator(mode="after")
     def _used(self) -> ProbeConfig:
-        if self.family == "mean_difference" and self.l2 is not None:
-            raise ValueError("a mean_difference probe has no penalty, so 'l2' means nothing; leave it out")
+        own = FAMILY_OPTIONS[self.family]
+        for key in self.options():
+            if key not in own:
+                raise ValueError(f"a {self.family} probe has no '{key}'; leave it out. It takes {' and '.join(own)}")
         return self
+
+    def options(self) -> dict[str, object]:
+        """What was given for the family's class, as its keywords."""
+        given = {key: getattr(self, key) for key in type(self).model_fields if key != "family"}
+        return {key: value for key, value in given.items() if value is not None}
+
+    @model_serializer
+    def _own(self) -> dict[str, object]:
+        """The family, and the keys that mean something for it."""
+        return {"family": self.family} | {key: getattr(self, key) for key in FAMILY_OPTIONS[self.family]}
 
 
 class StudyConfig(_Model):

@@ -18,6 +18,7 @@ from leadline.evidence.metrics import CHANCE, PRIMARY
 from leadline.evidence.permutation import PermutationTest
 from leadline.evidence.sweep import SiteOutcome
 from leadline.models import Model
+from leadline.probes import Status
 from leadline.study import results as schema
 from leadline.study.config import StudyConfig
 
@@ -100,13 +101,14 @@ def _site(outcome: SiteOutcome, permutation: PermutationTest | None, index: int,
         kind=outcome.site.kind,
         layer=outcome.site.layer,
         metrics=_metrics(outcome.selection.metrics),
-        l2=_number(outcome.l2),
+        setting=_number(outcome.setting),
         p_value=float(permutation.p_values[index]) if permutation else None,
         null_mean=_number(null.null_mean[index]) if null else None,
         null_low=_number(null.null_low[index]) if null else None,
         null_high=_number(null.null_high[index]) if null else None,
         n_fits=outcome.n_fits,
         n_not_converged=outcome.n_not_converged,
+        statuses=outcome.statuses,
     )
 
 
@@ -140,6 +142,8 @@ def target_result(
     y = labels.Y[:, 0] > 0
     findings = [finding(f) for f in leaks]
     failed = sum(o.n_not_converged for o in sweep.outcomes)
+    ended = [(s, n) for s in Status if (n := sum(o.statuses.get(s.name.lower(), 0) for o in sweep.outcomes))]
+    chosen_among = ["site"] if sweep.family.parameter is None else ["site", sweep.family.parameter]
     if failed:
         fits = sum(o.n_fits for o in sweep.outcomes)
         findings.append(
@@ -147,7 +151,9 @@ def target_result(
                 code="not_converged",
                 severity="warning",
                 message=f"{failed:,} of {fits:,} fits did not reach their certificate; the table of sites marks them. "
-                "A larger l2, or standardised features of one scale, helps.",
+                + " ".join(
+                    f"{n:,} {status.name.lower().replace('_', ' ')}: {status.explanation}" for status, n in ended
+                ),
             )
         )
     if sweep.design_reason:
@@ -167,14 +173,15 @@ def target_result(
         primary_metric=PRIMARY[target.kind],
         chance=CHANCE[PRIMARY[target.kind]],
         n_folds=int(sweep.fold.max()) + 1,
+        parameter=sweep.family.parameter,
         sites=[_site(o, permutation, i, "shuffled_labels" in controls) for i, o in enumerate(sweep.outcomes)],
         best=schema.BestSite(
             site=chosen.site.name,
             layer=chosen.site.layer,
-            l2=_number(chosen.l2),
+            setting=_number(chosen.setting),
             metrics=_metrics(sweep.selection.metrics),
             naive={name: _number(value) for name, value in sweep.selection.naive.items()},
-            correction="BBC-CV over every site and l2 (Tsamardinos et al. 2018)",
+            correction=f"BBC-CV over every {' and '.join(chosen_among)} (Tsamardinos et al. 2018)",
             probe_files=probe_files,
         ),
         permutation=None
@@ -292,15 +299,28 @@ def _most_wrong(data: Dataset, target: Target, sweep: Sweep) -> list[schema.Wron
     ]
 
 
+_FAMILIES = {
+    "elastic_net": "linear regression with an L1 and an L2 penalty",
+    "k_sparse": "a probe on k features, selected on the training rows of each fold,",
+    "lda": "linear discriminant analysis with a shrunken covariance",
+    "linear_svm": "a linear support vector machine with a squared hinge",
+    "logistic": "logistic regression with an L2 penalty",
+    "mean_difference": "the difference of class means",
+    "nearest_centroid": "the nearest class mean",
+    "ridge": "ridge regression",
+    "sparse_logistic": "logistic regression with an L1 and an L2 penalty",
+}
+
+
 def methods(config: StudyConfig, data: Dataset, acts: Activations, sweeps: dict[str, Sweep]) -> list[str]:
     """How the figures were made, in sentences that could stand in a paper."""
     sweep = next(iter(sweeps.values()))
     n_fits = sum(o.n_fits for s in sweeps.values() for o in s.outcomes)
-    family = {
-        "logistic": "logistic regression with an L2 penalty",
-        "ridge": "ridge regression",
-        "mean_difference": "the difference of class means",
-    }[config.probe.family]
+    family = _FAMILIES[config.probe.family]
+    if config.probe.covariance == "pooled":
+        family += ", times the inverse of the pooled covariance"
+    parameter = sweep.family.parameter
+    choices = "the site" if parameter is None else f"{parameter} at a site, and site and {parameter} for the best,"
     grouped = f" that keep '{data.group_column}' whole" if data.group_column else ""
     lines = [
         f"Activations of {data.n:,} texts were read at {len(acts.sites)} sites, token selection '{config.tokens}'.",
@@ -309,8 +329,7 @@ def methods(config: StudyConfig, data: Dataset, acts: Activations, sweeps: dict[
         "Metrics are computed within a fold on rows that the fit did not see, and averaged over folds.",
         f"Intervals (95%) come from {config.bootstraps:,} bootstrap draws of groups within folds, and condition on the "
         "fitted probes.",
-        "What was chosen (l2 at a site; site and l2 for the best) is corrected by bootstrap bias-corrected "
-        "cross-validation (Tsamardinos et al. 2018).",
+        f"The choice of {choices} is corrected by bootstrap bias-corrected cross-validation (Tsamardinos et al. 2018).",
     ]
     if sweep.permutation is not None:
         test = sweep.permutation
@@ -346,24 +365,29 @@ def long_table(results: schema.Results) -> pl.DataFrame:
                     "value": e.value,
                     "low": e.low,
                     "high": e.high,
-                    "l2": more.get("l2"),
+                    "parameter": parameter if more.get("setting") is not None else None,
+                    "setting": more.get("setting"),
                     "p_value": more.get("p_value"),
                 }
             )
 
     for target in results.targets:
+        parameter = target.parameter
         for site in target.sites:
-            add(target.target, "probe", site.site, site.metrics, l2=site.l2, p_value=site.p_value)
+            add(target.target, "probe", site.site, site.metrics, setting=site.setting, p_value=site.p_value)
         p_max = target.permutation.p_max if target.permutation else None
-        add(target.target, "best", target.best.site, target.best.metrics, l2=target.best.l2, p_value=p_max)
+        best = target.best
+        add(target.target, "best", best.site, best.metrics, setting=best.setting, p_value=p_max)
         for baseline in target.baselines:
             add(target.target, baseline.name, None, baseline.metrics)
             for site in baseline.sites:
-                add(target.target, baseline.name, site.site, site.metrics, l2=site.l2)
+                add(target.target, baseline.name, site.site, site.metrics, setting=site.setting)
         for test in target.tests:
             add(target.target, f"test: {test.name}", target.best.site, test.metrics)
             for transfer in test.sites:
                 add(target.target, f"test: {test.name}", transfer.site, transfer.metrics)
     text, number = pl.String(), pl.Float64()
-    names = ("target", "family", "source", "site", "metric", "value", "low", "high", "l2", "p_value")
-    return pl.DataFrame(rows, schema={name: text if i < 5 else number for i, name in enumerate(names)})
+    names = ("target", "family", "source", "site", "metric", "value", "low", "high", "parameter", "setting", "p_value")
+    return pl.DataFrame(
+        rows, schema={name: text if name in names[:5] or name == "parameter" else number for name in names}
+    )

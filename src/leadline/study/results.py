@@ -16,7 +16,7 @@ from leadline.errors import ConfigError
 
 __all__ = ["SCHEMA_VERSION", "Results"]
 
-SCHEMA_VERSION = "1.0"
+SCHEMA_VERSION = "2.0"
 
 VerdictWord = Literal["supported", "refuted", "inconclusive", "not tested"]
 
@@ -79,19 +79,24 @@ class ModelSummary(_Schema):
 
 
 class SiteResult(_Schema):
-    """One site. `metrics` are corrected for the choice of l2 at this site; `p_value` is this site's own."""
+    """One site. `metrics` are corrected for the choice of setting at this site; `p_value` is this site's own.
+
+    `setting` is what was chosen of the target's `parameter` (an l2, a k); None for a family without one. `statuses`
+    counts the fits that did not converge, by how they ended.
+    """
 
     site: str
     kind: str
     layer: int | None
     metrics: dict[str, Estimate]
-    l2: float | None
+    setting: float | None
     p_value: float | None = None
     null_mean: float | None = None
     null_low: float | None = None
     null_high: float | None = None
     n_fits: int = 0
     n_not_converged: int = 0
+    statuses: dict[str, int] = {}
 
 
 class Permutation(_Schema):
@@ -108,14 +113,14 @@ class Permutation(_Schema):
 
 
 class BestSite(_Schema):
-    """The chosen site. `metrics` are corrected for having chosen both the site and l2 (BBC-CV); `naive` are not.
+    """The chosen site. `metrics` are corrected for having chosen site and setting (BBC-CV); `naive` are not.
 
     `probe_files` holds one path a target column, relative to the run's folder.
     """
 
     site: str
     layer: int | None
-    l2: float | None
+    setting: float | None
     metrics: dict[str, Estimate]
     naive: dict[str, float | None]
     correction: str
@@ -215,6 +220,7 @@ class TargetResult(_Schema):
     primary_metric: str
     chance: float
     n_folds: int
+    parameter: str | None = None
     sites: list[SiteResult]
     best: BestSite
     permutation: Permutation | None

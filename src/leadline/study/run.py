@@ -275,8 +275,7 @@ class _Named:
 
 
 def _family(config: StudyConfig) -> Family:
-    kind = FAMILIES[config.probe.family]
-    found: Family = kind() if config.probe.l2 is None else kind(l2=config.probe.l2)
+    found: Family = FAMILIES[config.probe.family](**config.probe.options())
     return found
 
 
