@@ -41,19 +41,44 @@ _MAX_RANK = 256
 
 @dataclass(frozen=True)
 class Rows:
-    """The labels and weights of the problems of one solve, a chunk of them at a time.
+    """Labels and weights of a chunk of problems.
 
     Attributes
     ----------
-    codes : (p, n) float32 of class codes or 0/1 labels, one row a problem of a fold (missing labels as 0).
+    codes : (p, n) float32 of class codes or 0/1 labels (missing labels as 0).
     weights : (p, n) float32, ≥ 0, each row summing to 1; 0 for rows that are not trained on.
-    n_classes : over all rows. n_targets : m; the target is the fastest index of the problems.
+    n_classes : over all rows.
     """
 
     codes: Tensor
     weights: Tensor
     n_classes: int
-    n_targets: int
+
+
+@dataclass(frozen=True)
+class _Problems:
+    """The problems (fold or refit, target) of a solve, the target the fastest; made as they are needed."""
+
+    Y: np.ndarray
+    fold: np.ndarray
+    n_folds: int
+    n_classes: int
+    base: np.ndarray | None
+    class_weight: ClassWeight
+
+    def __len__(self) -> int:
+        return (self.n_folds + 1) * self.Y.shape[1]
+
+    def take(self, indices: np.ndarray, device: torch.device) -> Rows:
+        n, m = self.Y.shape
+        base = np.ones(n) if self.base is None else self.base
+        codes = np.nan_to_num(self.Y[:, indices % m].T).astype(np.float32)
+        weights = np.empty((len(indices), n), dtype=np.float32)
+        for row, (k, j) in enumerate(zip(indices // m, indices % m, strict=True)):
+            own = np.where(training_rows(self.fold, k), base, 0.0)
+            each = class_weights(self.Y[:, j], own, self.n_classes, self.class_weight)
+            weights[row] = each / each.sum()
+        return Rows(torch.from_numpy(codes).to(device), torch.from_numpy(weights).to(device), self.n_classes)
 
 
 @dataclass(frozen=True)
@@ -115,45 +140,30 @@ class Regularised(LinearFamily):
             return self._by_fold(np.asarray(X[:]), Y, fold, n_folds, n_classes, moments, weights)
         return self._shared(X, Y, fold, n_folds, n_classes, moments, weights)
 
-    def _rows(self, Y: np.ndarray, fold: np.ndarray, n_folds: int, n_classes: int, weights: np.ndarray | None) -> Rows:
-        """Labels and weights of (fold or refit, target), the target the fastest."""
-        n, m = Y.shape
-        base = np.ones(n) if weights is None else weights
-        out = np.empty((n_folds + 1, m, n), dtype=np.float32)
-        for k in range(n_folds + 1):
-            own = np.where(training_rows(fold, k), base, 0.0)
-            for j in range(m):
-                each = class_weights(Y[:, j], own, n_classes, self.class_weight)
-                out[k, j] = each / each.sum()
-        codes = np.tile(np.nan_to_num(Y.T).astype(np.float32), (n_folds + 1, 1))
-        return Rows(torch.from_numpy(codes), torch.from_numpy(out.reshape(-1, n)), n_classes, m)
-
     def _solve(
         self,
         features: Features,
-        rows: Rows,
+        problems: _Problems,
         precondition: Preconditioner,
         scale: Tensor | None,
     ) -> Solution:
-        """Solve (l2, problem of `rows`) in chunks; what float32 leaves uncertified is solved on in float64."""
+        """Solve (l2, problem) in chunks; what float32 leaves uncertified is solved on in float64."""
         device, dtype = features.device, features.dtype
-        n_problems, grid = len(rows.codes), self.grid
+        n_problems, m, grid = len(problems), problems.Y.shape[1], self.grid
         l2_index = torch.arange(len(grid)).repeat_interleave(n_problems)
         at = torch.arange(n_problems).repeat(len(grid))
         l2_of = torch.tensor(grid, dtype=torch.float64)
-        n_outputs = self._n_outputs(rows.n_classes)
+        n_outputs = self._n_outputs(problems.n_classes)
         size = max(1, _PROBLEM_BYTES // (4 * _WORK_ARRAYS * features.n * n_outputs))
         parts: list[Solution] = []
         for start in range(0, len(at), size):
             chunk = slice(start, min(start + size, len(at)))
             own = at[chunk]
-            loss = self._loss_of(
-                Rows(rows.codes[own].to(device), rows.weights[own].to(device), rows.n_classes, rows.n_targets)
-            )
+            loss = self._loss_of(problems.take(own.numpy(), device))
             l2 = l2_of[l2_index[chunk]].to(device)
             penalty = None if scale is None else DiagonalPenalty(scale[own].to(device))
             # Folds of one penalty and target have Hessians that are alike.
-            group = (l2_index[chunk] * rows.n_targets + own % rows.n_targets).to(device)
+            group = (l2_index[chunk] * m + own % m).to(device)
             solution = minimise(
                 features,
                 loss.to(dtype),
@@ -204,12 +214,12 @@ class Regularised(LinearFamily):
             features = MappedFeatures(X, moments.mean, moments.scale, device=device)
         else:
             features = DenseFeatures(standardised(np.asarray(X), moments.mean, moments.scale).to(device))
-        rows = self._rows(Y, fold, n_folds, n_classes, weights)
+        problems = _Problems(Y, fold, n_folds, n_classes, weights, self.class_weight)
         ratio = np.square(moments.fold_scale / moments.scale).astype(np.float32)
         scale = torch.from_numpy(np.repeat(ratio, m, axis=0))
-        n_columns = len(grid) * len(rows.codes) * self._n_outputs(n_classes)
+        n_columns = len(grid) * len(problems) * self._n_outputs(n_classes)
         precondition = _low_rank(features, weights, n_columns)
-        solution = self._solve(features, rows, precondition, scale)
+        solution = self._solve(features, problems, precondition, scale)
         lead = (len(grid), n_folds + 1, m)
         coef, intercept = self._raw(solution, lead, moments.scale, moments.mean)
         scores = _held_out(X, fold, n_folds, moments, coef, intercept)
@@ -251,9 +261,10 @@ class Regularised(LinearFamily):
             root = torch.sqrt(values[keep] * d)
             Q = Q[:, keep]
             whole = np.full(len(own), -1)
-            rows = self._rows(own, whole, 0, n_classes, None if weights is None else weights[train])
+            base = None if weights is None else weights[train]
+            problems = _Problems(own, whole, 0, n_classes, base, self.class_weight)
             R = Q * root
-            solution = self._solve(DenseFeatures(R), rows, EigenDiagonal(root.square() / len(Z)), None)
+            solution = self._solve(DenseFeatures(R), problems, EigenDiagonal(root.square() / len(Z)), None)
             q = solution.coef.shape[1]
             solution.coef = ((solution.coef / root).reshape(-1, len(root)) @ Q.T @ Z).reshape(-1, q, d)
             coef[:, k : k + 1], intercept[:, k : k + 1] = self._raw(solution, (len(grid), 1, m), scale, mean)
