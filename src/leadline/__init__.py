@@ -23,7 +23,21 @@ if TYPE_CHECKING:
     from leadline.errors import LeadlineError
     from leadline.evidence import Sweep
     from leadline.models import Model, load_model
-    from leadline.probes import Logistic, MeanDifference, Probe, ProbeSet, Ridge
+    from leadline.probes import (
+        LDA,
+        ElasticNet,
+        KSparse,
+        LinearSVM,
+        Logistic,
+        MeanDifference,
+        Multinomial,
+        NearestCentroid,
+        Ordinal,
+        Probe,
+        ProbeSet,
+        Ridge,
+        SparseLogistic,
+    )
     from leadline.report import write_report
     from leadline.sites import Site
     from leadline.study.config import StudyConfig
@@ -34,17 +48,25 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "LDA",
     "Activations",
     "Dataset",
+    "ElasticNet",
+    "KSparse",
     "LeadlineError",
+    "LinearSVM",
     "Logistic",
     "MeanDifference",
     "Model",
+    "Multinomial",
+    "NearestCentroid",
+    "Ordinal",
     "Probe",
     "ProbeSet",
     "Results",
     "Ridge",
     "Site",
+    "SparseLogistic",
     "Study",
     "StudyConfig",
     "Sweep",
@@ -60,15 +82,23 @@ __all__ = [
 _HOMES = {
     "Activations": "leadline.activations",
     "Dataset": "leadline.data",
+    "ElasticNet": "leadline.probes",
+    "KSparse": "leadline.probes",
+    "LDA": "leadline.probes",
     "LeadlineError": "leadline.errors",
+    "LinearSVM": "leadline.probes",
     "Logistic": "leadline.probes",
     "MeanDifference": "leadline.probes",
     "Model": "leadline.models",
+    "Multinomial": "leadline.probes",
+    "NearestCentroid": "leadline.probes",
+    "Ordinal": "leadline.probes",
     "Probe": "leadline.probes",
     "ProbeSet": "leadline.probes",
     "Results": "leadline.study.results",
     "Ridge": "leadline.probes",
     "Site": "leadline.sites",
+    "SparseLogistic": "leadline.probes",
     "Study": "leadline.study.run",
     "StudyConfig": "leadline.study.config",
     "Sweep": "leadline.evidence",

@@ -99,17 +99,21 @@ def command(
 
 
 def _family(name: str, **given: tuple[float, ...] | tuple[int, ...]) -> Family:
+    from pydantic import ValidationError
+
     from leadline.probes import FAMILIES
-    from leadline.study.config import FAMILY_OPTIONS
+    from leadline.study.config import ProbeConfig
 
     if name not in FAMILIES:
         raise ConfigError(
             f"unknown probe '{name}'; expected one of {', '.join(FAMILIES)}." + did_you_mean(name, FAMILIES)
         )
-    options = {key: value for key, value in given.items() if value}
-    for key in options:
-        if key not in FAMILY_OPTIONS[name]:
-            raise ConfigError(f"a {name} probe has no '{key}', so --{key} means nothing; leave it out.")
+    wanted = {key: list(value) for key, value in given.items() if value}
+    try:
+        options = ProbeConfig.model_validate({"family": name, **wanted}).options()
+    except ValidationError as error:
+        said = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise ConfigError(f"--{next(iter(wanted), 'probe')}: {said}.") from error
     family: Family = FAMILIES[name](**options)
     return family
 

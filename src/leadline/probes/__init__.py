@@ -10,13 +10,16 @@ YAML.
 from leadline.probes.ccs import CCS
 from leadline.probes.concept_rank import ConceptRank
 from leadline.probes.crc import CRC
+from leadline.probes.elastic_net import ElasticNet, SparseLogistic
 from leadline.probes.fit import Family, SiteFit, Status
 from leadline.probes.fitted import Fitted
+from leadline.probes.k_sparse import KSparse
 from leadline.probes.lat import LAT
 from leadline.probes.lda import LDA
 from leadline.probes.leave_one_out import LeaveOneOut
 from leadline.probes.logistic import Logistic
 from leadline.probes.mean_difference import MeanDifference
+from leadline.probes.mlp import MLP
 from leadline.probes.multinomial import Multinomial
 from leadline.probes.nearest_centroid import NearestCentroid
 from leadline.probes.ordinal import Ordinal
@@ -36,13 +39,16 @@ __all__ = [
     "FAMILIES",
     "LAT",
     "LDA",
+    "MLP",
     "ConceptRank",
     "DepthProbe",
     "DistanceProbe",
+    "ElasticNet",
     "Family",
     "Fitted",
     "Fourier",
     "Helix",
+    "KSparse",
     "LeaveOneOut",
     "LinearSVM",
     "Logistic",
@@ -54,6 +60,7 @@ __all__ = [
     "ProbeSet",
     "Ridge",
     "SiteFit",
+    "SparseLogistic",
     "Status",
     "StreamedMoments",
     "balanced_sample",
@@ -68,4 +75,7 @@ FAMILIES = {
     "mean_difference": MeanDifference,
     "lda": LDA,
     "nearest_centroid": NearestCentroid,
+    "elastic_net": ElasticNet,
+    "sparse_logistic": SparseLogistic,
+    "k_sparse": KSparse,
 }

@@ -66,8 +66,10 @@ FAMILY_OPTIONS: dict[str, tuple[str, ...]] = {
     "nearest_centroid": ("scale",),
     "elastic_net": ("l1", "l2"),
     "sparse_logistic": ("l1", "l2", "class_weight"),
-    "k_sparse": ("k", "select", "l2"),
+    "k_sparse": ("k", "select", "l2", "kind"),
 }
+# Families that try several of something else, and take one l2.
+_ONE_L2 = ("elastic_net", "sparse_logistic", "k_sparse")
 Pooling = Literal["last", "first", "mean", "max"]
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 
@@ -284,6 +286,7 @@ class ProbeConfig(_Model):
     l1: Annotated[tuple[float, ...] | None, BeforeValidator(_penalties)] = None
     k: Annotated[tuple[int, ...] | None, BeforeValidator(_counts)] = None
     select: Literal["mean_difference", "f_statistic", "l1"] | None = None
+    kind: Literal["binary", "continuous"] | None = None
     shrinkage: Literal["ledoit_wolf", "oas"] | Annotated[tuple[float, ...], BeforeValidator(_shares)] | None = None
     priors: Literal["empirical", "uniform"] | None = None
     covariance: Literal["identity", "pooled"] | None = None
@@ -301,11 +304,15 @@ class ProbeConfig(_Model):
         for key in self.options():
             if key not in own:
                 raise ValueError(f"a {self.family} probe has no '{key}'; leave it out. It takes {' and '.join(own)}")
+        if self.family in _ONE_L2 and self.l2 is not None and len(self.l2) > 1:
+            raise ValueError(f"a {self.family} probe tries several {own[0]} and takes one l2; give one number")
         return self
 
     def options(self) -> dict[str, object]:
         """What was given for the family's class, as its keywords."""
         given = {key: getattr(self, key) for key in type(self).model_fields if key != "family"}
+        if self.family in _ONE_L2 and self.l2 is not None:
+            given["l2"] = self.l2[0]
         return {key: value for key, value in given.items() if value is not None}
 
     @model_serializer

@@ -242,9 +242,9 @@ def _inverse(
 
 
 def _worth(n: int, r: int, q: int, group: Tensor, earlier: Tensor, bound: Tensor, tolerance: float) -> bool:
-    """Whether new inverses cost less than half of the iterations that the slowest problem still needs at its rate."""
-    rate = torch.log(earlier / bound).clamp_min(1e-3) / LOOK_BACK
-    remaining = float((torch.log(bound / tolerance).clamp_min(0) / rate).max())
+    """Whether new inverses cost less than half of the iterations that are still needed at the usual rate."""
+    rate = float(torch.log(earlier / bound).median()) / LOOK_BACK
+    remaining = float(torch.log(bound / tolerance).max()) / max(rate, 1e-3)
     inverses = len(torch.unique(group)) * (2.0 * n * r * r + 2.0 * r**3)
     iteration = 4.0 * n * r * max(len(group) * q, NARROW)
     return inverses <= 0.5 * min(remaining, 500.0) * iteration
