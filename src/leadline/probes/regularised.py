@@ -20,6 +20,7 @@ from leadline.probes.fit import SiteFit, Status
 from leadline.probes.fitted import LinearFamily
 from leadline.probes.folds import FoldMoments, check_design, check_labels, fold_moments, training_rows
 from leadline.probes.grid import penalties
+from leadline.probes.parallel import map_sites
 from leadline.probes.solvers.batched import DiagonalPenalty, Solution, minimise
 from leadline.probes.solvers.features import DenseFeatures, Features, MappedFeatures, standardised
 from leadline.probes.solvers.losses import Loss
@@ -37,6 +38,9 @@ _WORK_ARRAYS = 12
 # With more features than this times the rows, a fold's Gram matrix is the smaller problem.
 _GRAM_SIDE = 2
 _MAX_RANK = 256
+# Threads take problems apart where each has this many, and the features are this many values or more.
+_SPLIT = 3
+_SPLIT_VALUES = 1 << 18
 
 
 @dataclass(frozen=True)
@@ -147,56 +151,73 @@ class Regularised(LinearFamily):
         precondition: Preconditioner,
         scale: Tensor | None,
     ) -> Solution:
-        """Solve (l2, problem) in chunks; what float32 leaves uncertified is solved on in float64."""
-        device, dtype = features.device, features.dtype
-        n_problems, m, grid = len(problems), problems.Y.shape[1], self.grid
-        l2_index = torch.arange(len(grid)).repeat_interleave(n_problems)
-        at = torch.arange(n_problems).repeat(len(grid))
-        l2_of = torch.tensor(grid, dtype=torch.float64)
-        n_outputs = self._n_outputs(problems.n_classes)
-        size = max(1, _PROBLEM_BYTES // (4 * _WORK_ARRAYS * features.n * n_outputs))
-        parts: list[Solution] = []
-        for start in range(0, len(at), size):
-            chunk = slice(start, min(start + size, len(at)))
-            own = at[chunk]
-            loss = self._loss_of(problems.take(own.numpy(), device))
-            l2 = l2_of[l2_index[chunk]].to(device)
-            penalty = None if scale is None else DiagonalPenalty(scale[own].to(device))
-            # Folds of one penalty and target have Hessians that are alike.
-            group = (l2_index[chunk] * m + own % m).to(device)
-            solution = minimise(
-                features,
-                loss.to(dtype),
-                l2.to(dtype),
-                precondition,
-                penalty=penalty,
-                group=group,
-                tolerance=self.tolerance,
-            )
-            failed = torch.nonzero(solution.status != int(Status.CONVERGED)).flatten()
-            if len(failed) and dtype != torch.float64:
-                finite = torch.isfinite(solution.objective[failed]) & torch.isfinite(solution.gap[failed])
-                coef = torch.where(finite[:, None, None], solution.coef[failed], 0).double()
-                better = loss.take(failed).to(torch.float64)
-                offsets = torch.where(finite[:, None], solution.offsets[failed].double(), better.start())
-                more = minimise(
-                    features.double(),
-                    better,
-                    l2[failed],
-                    precondition.take(failed).to(torch.float64),
-                    penalty=None if penalty is None else penalty.take(failed).to(torch.float64),
-                    group=group[failed],
-                    tolerance=self.tolerance,
-                    max_iterations=2000,
-                    start=(coef, offsets),
-                )
-                for name in ("coef", "offsets", "objective", "gap", "status"):
-                    getattr(solution, name)[failed] = getattr(more, name).to(getattr(solution, name).dtype)
-                solution.iterations[failed] += more.iterations
-            parts.append(solution)
+        """Solve (l2, problem) in chunks, a thread a chunk.
+
+        Two threads that share a product of few columns wait for each other more than they gain; each with a half of
+        the problems, they never meet.
+        """
+        total = len(self.grid) * len(problems)
+        n_threads = 1 if features.device.type != "cpu" else torch.get_num_threads()
+        bytes_each = 4 * _WORK_ARRAYS * features.n * self._n_outputs(problems.n_classes)
+        size = max(1, _PROBLEM_BYTES // (bytes_each * n_threads))
+        n_chunks = -(-total // size)
+        if total >= _SPLIT * n_threads and features.n * features.r >= _SPLIT_VALUES:
+            n_chunks = max(n_chunks, n_threads)
+        # Every n-th problem, so that each chunk has its share of the weak penalties, which take the longest.
+        chunks = [np.arange(start, total, n_chunks) for start in range(n_chunks)]
+        parts = list(map_sites(lambda own: self._solve_chunk(features, problems, precondition, scale, own), chunks))
         if len(parts) == 1:
             return parts[0]
-        return Solution(*(torch.cat([getattr(p, f) for p in parts]) for f in Solution.__dataclass_fields__))
+        back = torch.from_numpy(np.argsort(np.concatenate(chunks), kind="stable"))
+        return Solution(*(torch.cat([getattr(p, f) for p in parts])[back] for f in Solution.__dataclass_fields__))
+
+    def _solve_chunk(
+        self,
+        features: Features,
+        problems: _Problems,
+        precondition: Preconditioner,
+        scale: Tensor | None,
+        pairs: np.ndarray,
+    ) -> Solution:
+        """Solve some pairs of l2 and problem; what float32 leaves uncertified is solved on in float64."""
+        device, m = features.device, problems.Y.shape[1]
+        which, own = np.divmod(pairs, len(problems))
+        loss = self._loss_of(problems.take(own, device))
+        l2 = torch.tensor(self.grid, dtype=torch.float64)[which].to(device)
+        penalty = None if scale is None else DiagonalPenalty(scale[own].to(device))
+        # Folds of one penalty and target have Hessians that are alike.
+        group = torch.from_numpy(which * m + own % m).to(device)
+        solution = minimise(
+            features,
+            loss.to(features.dtype),
+            l2.to(features.dtype),
+            precondition,
+            penalty=penalty,
+            group=group,
+            tolerance=self.tolerance,
+        ).double()
+        failed = torch.nonzero(solution.status != int(Status.CONVERGED)).flatten()
+        if len(failed) and features.dtype != torch.float64:
+            finite = torch.isfinite(solution.objective[failed]) & torch.isfinite(solution.gap[failed])
+            better = loss.take(failed).to(torch.float64)
+            more = minimise(
+                features.double(),
+                better,
+                l2[failed],
+                precondition.take(failed).to(torch.float64),
+                penalty=None if penalty is None else penalty.take(failed).to(torch.float64),
+                group=group[failed],
+                tolerance=self.tolerance,
+                max_iterations=2000,
+                start=(
+                    torch.where(finite[:, None, None], solution.coef[failed], 0),
+                    torch.where(finite[:, None], solution.offsets[failed], better.start()),
+                ),
+            )
+            for name in ("coef", "offsets", "objective", "gap", "status"):
+                getattr(solution, name)[failed] = getattr(more, name)
+            solution.iterations[failed] += more.iterations
+        return solution
 
     def _shared(
         self,
@@ -266,7 +287,8 @@ class Regularised(LinearFamily):
             R = Q * root
             solution = self._solve(DenseFeatures(R), problems, EigenDiagonal(root.square() / len(Z)), None)
             q = solution.coef.shape[1]
-            solution.coef = ((solution.coef / root).reshape(-1, len(root)) @ Q.T @ Z).reshape(-1, q, d)
+            low = (solution.coef / root.double()).float().reshape(-1, len(root))
+            solution.coef = (low @ Q.T @ Z).double().reshape(-1, q, d)
             coef[:, k : k + 1], intercept[:, k : k + 1] = self._raw(solution, (len(grid), 1, m), scale, mean)
             solutions.append(solution)
         scores = _held_out(X, fold, n_folds, moments, coef, intercept)

@@ -111,6 +111,11 @@ class Solution:
     status: Tensor
     iterations: Tensor
 
+    def double(self) -> Solution:
+        """The same in float64."""
+        parts = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return Solution(**{k: v.double() if v.is_floating_point() else v for k, v in parts.items()})
+
 
 def minimise(
     features: Features,
@@ -242,9 +247,9 @@ def _inverse(
 
 
 def _worth(n: int, r: int, q: int, group: Tensor, earlier: Tensor, bound: Tensor, tolerance: float) -> bool:
-    """Whether new inverses cost less than half of the iterations that are still needed at the usual rate."""
-    rate = float(torch.log(earlier / bound).median()) / LOOK_BACK
-    remaining = float(torch.log(bound / tolerance).max()) / max(rate, 1e-3)
+    """Whether new inverses cost less than half of the iterations that the slowest problem still needs at its rate."""
+    rate = (torch.log(earlier / bound) / LOOK_BACK).clamp_min(0.02)
+    remaining = float((torch.log(bound / tolerance).clamp_min(0) / rate).max())
     inverses = len(torch.unique(group)) * (2.0 * n * r * r + 2.0 * r**3)
     iteration = 4.0 * n * r * max(len(group) * q, NARROW)
     return inverses <= 0.5 * min(remaining, 500.0) * iteration
