@@ -19,6 +19,7 @@ import numpy as np
 
 from leadline.errors import EvidenceError
 from leadline.evidence.metrics import METRICS, PRIMARY, all_metrics, fold_mean
+from leadline.probes.intervals import Estimate
 from leadline.probes.splits import group_codes
 
 __all__ = [
@@ -34,15 +35,6 @@ __all__ = [
 
 LEVEL = 0.95
 MIN_GROUPS = 2
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A figure and its interval; `low` and `high` are NaN where the data cannot carry one."""
-
-    value: float
-    low: float = float("nan")
-    high: float = float("nan")
 
 
 @dataclass(frozen=True)
