@@ -165,9 +165,9 @@ class Regularised(LinearFamily):
             n_chunks = max(n_chunks, n_threads)
         # Every n-th problem, so that each chunk has its share of the weak penalties, which take the longest.
         chunks = [np.arange(start, total, n_chunks) for start in range(n_chunks)]
+        if n_chunks == 1:
+            return self._solve_chunk(features, problems, precondition, scale, chunks[0])
         parts = list(map_sites(lambda own: self._solve_chunk(features, problems, precondition, scale, own), chunks))
-        if len(parts) == 1:
-            return parts[0]
         back = torch.from_numpy(np.argsort(np.concatenate(chunks), kind="stable"))
         return Solution(*(torch.cat([getattr(p, f) for p in parts])[back] for f in Solution.__dataclass_fields__))
 
