@@ -162,13 +162,15 @@ class ConceptRank:
         weights: np.ndarray | None = None,
         seed: int = 0,
         n_replicates: int = 1000,
+        classes: bool | None = None,
     ) -> RankFit:
         """Find the rank.
 
         Parameters
         ----------
         X : (n, d) raw activations.
-        y : (n,) class codes 0 … C−1 of an integer or boolean dtype; or (n, m) continuous columns, or (n,) floats.
+        y : (n,) class codes 0 … C−1; or (n, m) continuous columns, or (n,) numbers.
+        classes : whether y holds codes; by default it does where it is (n,) integers or truth values.
         n_folds : folds; a rank cannot be judged without. fold : (n,) ready-made folds in their place.
         groups : (n,) labels that folds and the bootstrap keep whole.
         weights : (n,) ≥ 0, in training and in judging; 2 equals a row that stands twice, and 0 one that is left out.
@@ -181,7 +183,15 @@ class ConceptRank:
         """
         X = np.asarray(X, dtype=np.float64)
         given = np.asarray(y)
-        classes = given.ndim == 1 and (np.issubdtype(given.dtype, np.integer) or given.dtype == bool)
+        if given.dtype.kind not in "biuf":
+            raise ProbeError("the labels are no numbers; give codes, as in np.unique(names, return_inverse=True)[1].")
+        if classes is None:
+            classes = given.ndim == 1 and given.dtype.kind in "biu"
+            if given.ndim == 1 and not classes and (given == np.round(given)).all():
+                raise ProbeError(
+                    "y holds whole numbers as floats, which may be class codes or amounts, and their ranks differ; "
+                    "say classes=True or classes=False."
+                )
         Y = given.astype(np.float64)
         Y = Y[:, None] if Y.ndim == 1 else Y
         if X.ndim != 2 or Y.ndim != 2 or len(X) != len(Y):

@@ -8,18 +8,22 @@ from functools import cached_property
 
 import numpy as np
 import polars as pl
+import torch
 
 from leadline.errors import ProbeError
 from leadline.probes.blocks import is_mapped
 from leadline.probes.fit import Family, SiteFit, Status
-from leadline.probes.losses import LOSSES
+from leadline.probes.losses import LOSSES, decide, probabilities_of
 from leadline.probes.probe import Probe, ProbeSet, pattern_of
 from leadline.probes.smoothers import ridge_smoothers
 from leadline.probes.splits import make_folds
 from leadline.probes.weights import balanced_sample
 from leadline.sites import Site
 
-__all__ = ["Fitted", "LinearFamily", "fit_family"]
+__all__ = ["Fitted", "LinearFamily", "fit_family", "prepare"]
+
+# Families whose scores are log odds, by maximum likelihood or by a model of the classes.
+_LIKELIHOODS = ("logistic", "multinomial", "ordinal", "lda", "sparse_logistic", "k_sparse")
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +37,9 @@ class Fitted:
         sweep corrects it).
     loss : (L,) the mean out-of-fold loss of each setting; NaN without folds.
     probe : of the refit on all rows at the chosen setting: a `Probe`, or a `ProbeSet` of several outputs.
+    weights : (n,) that were fitted with, 0 for rows that a balanced draw left out; None for ones. Scores are of all
+        rows, weighted or not.
+    continuous : whether the target was fitted as numbers rather than classes.
     """
 
     family: Family
@@ -41,6 +48,8 @@ class Fitted:
     chosen: int
     loss: np.ndarray
     probe: Probe | ProbeSet
+    weights: np.ndarray | None = None
+    continuous: bool = False
 
     @property
     def setting(self) -> float:
@@ -51,6 +60,31 @@ class Fitted:
     def scores(self) -> np.ndarray:
         """(n, c) out-of-fold scores at the chosen setting; NaN without folds."""
         return np.asarray(self.fit.scores[self.chosen])
+
+    @property
+    def probabilities(self) -> np.ndarray:
+        """(n, C) out-of-fold class probabilities; of a binary target with several columns (n, m), of the class 1.
+
+        Raises
+        ------
+        ProbeError : the family's scores are no log odds (ridge, a support vector machine, a difference of means).
+        """
+        if self.family.name not in _LIKELIHOODS:
+            raise ProbeError(
+                f"the scores of a {self.family.name} probe are no log odds; fit one of {', '.join(_LIKELIHOODS)}, or "
+                "calibrate its scores on held-out rows."
+            )
+        return probabilities_of(self.family.loss, self.scores)
+
+    @property
+    def predictions(self) -> np.ndarray:
+        """(n,) out-of-fold class codes, (n, m) for several columns; the numbers themselves for a continuous target."""
+        return decide(self.family.loss, self.scores, self.continuous)
+
+    def predict(self, X: np.ndarray) -> np.ndarray:
+        """The same decision by the refit's probe, for other rows X (n', d)."""
+        scores = self.probe.score(X)
+        return decide(self.family.loss, scores[:, None] if scores.ndim == 1 else scores, self.continuous)
 
     @cached_property
     def table(self) -> pl.DataFrame:
@@ -122,30 +156,24 @@ def fit_family(
     ------
     ProbeError : shapes or values that the family does not take. EvidenceError : groups that cannot fill the folds.
     """
-    X = X if is_mapped(X) else np.asarray(X)
-    Y = np.asarray(y, dtype=np.float64)
-    Y = Y[:, None] if Y.ndim == 1 else Y
-    n = X.shape[0]
-    if len(X.shape) != 2 or n != len(Y):
-        raise ProbeError(f"got X {X.shape} and y {np.shape(y)}; expected X (n, d) and y (n,) or (n, m) of one n.")
-    classes = not {"continuous", "multilabel"} & set(family.kinds) or bool(np.isin(Y, (0.0, 1.0)).all())
-    if fold is None:
-        if n_folds == 0:
-            fold = np.full(n, -1)
-        else:
-            stratify = classes and bool(np.isfinite(Y).all()) and Y.shape[1] == 1
-            fold = make_folds(Y, groups, n_folds, stratify=stratify, seed=seed)
-    fold = np.asarray(fold)
-    if balance:
-        if not classes:
-            raise ProbeError(f"balance draws rows by class, and the target of this {family.name} probe has none.")
-        kept = balanced_sample(Y, seed, groups=groups, fold=fold)
-        weights = kept.astype(np.float64) if weights is None else np.where(kept, weights, 0.0)
-    fit = family.fit_site(X, Y, fold, weights=None if weights is None else np.asarray(weights, dtype=np.float64))
+    X, Y, fold, weights = prepare(
+        family.name,
+        family.kinds,
+        X,
+        y,
+        n_folds=n_folds,
+        fold=fold,
+        groups=groups,
+        weights=weights,
+        balance=balance,
+        seed=seed,
+    )
+    n = len(Y)
+    fit = family.fit_site(X, Y, fold, weights=weights)
     n_settings = len(fit.settings)
     loss = np.full(n_settings, np.nan)
     if (fold >= 0).all():
-        counted = np.ones(n) if weights is None else np.asarray(weights, dtype=np.float64)
+        counted = np.ones(n) if weights is None else weights
         for index in range(n_settings):
             each = LOSSES[family.loss](fit.scores[index].astype(np.float64), Y)
             known = np.isfinite(each) | (each == np.inf)
@@ -159,7 +187,77 @@ def fit_family(
             f"{n_settings} settings of {family.parameter} cannot be chosen from without folds; give one, or n_folds."
         )
     probe = probes_of(family, X, fit, chosen, names=names, site=site)
-    return Fitted(family, fit, fold, chosen, loss, probe)
+    continuous = "continuous" in family.kinds and not np.isin(Y, (0.0, 1.0)).all()
+    return Fitted(family, fit, fold, chosen, loss, probe, weights, continuous)
+
+
+def prepare(
+    name: str,
+    kinds: tuple[str, ...],
+    X: np.ndarray,
+    y: np.ndarray,
+    *,
+    n_folds: int,
+    fold: np.ndarray | None,
+    groups: np.ndarray | None,
+    weights: np.ndarray | None,
+    balance: bool,
+    seed: int,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None]:
+    """Arrays as `fit_site` takes them: X, Y (n, m) float64, folds, and weights with balanced rows drawn.
+
+    Parameters
+    ----------
+    name, kinds : of the family. The others are those of `fit_family`.
+
+    Raises
+    ------
+    ProbeError : shapes, labels or groups that do not fit. EvidenceError : groups that cannot fill the folds.
+    """
+    if isinstance(X, torch.Tensor):
+        X = X.detach().cpu().float().numpy()
+    elif not hasattr(X, "shape") or not is_mapped(X):
+        X = np.asarray(X)
+    try:
+        Y = np.asarray(y, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ProbeError(
+            "the labels are no numbers; give codes, as in np.unique(names, return_inverse=True)[1]."
+        ) from error
+    Y = Y[:, None] if Y.ndim == 1 else Y
+    if len(X.shape) != 2 or Y.ndim != 2 or X.shape[0] != len(Y):
+        raise ProbeError(f"got X {X.shape} and y {np.shape(y)}; expected X (n, d) and y (n,) or (n, m) of one n.")
+    n = len(Y)
+    for what, given in (("groups", groups), ("fold", fold), ("weights", weights)):
+        if given is not None and np.shape(given) != (n,):
+            raise ProbeError(f"got {what} of shape {np.shape(given)} for {n} rows; give one a row.")
+    classes = not {"continuous", "multilabel"} & set(kinds) or bool(np.isin(Y, (0.0, 1.0)).all())
+    if "continuous" not in kinds and Y.shape[1] == 1 and np.isfinite(Y).all():
+        found = np.unique(Y)
+        wanted = np.arange(2 if set(kinds) & {"binary", "multilabel"} else len(found))
+        if len(found) > 1 and not np.array_equal(found, wanted):
+            shown = ", ".join(f"{x:g}" for x in found[:6]) + (", …" if len(found) > 6 else "")
+            codes = "0 and 1" if len(wanted) == 2 else f"0 to {len(found) - 1}"
+            raise ProbeError(
+                f"the labels of a {name} probe are {shown}; expected codes {codes}, as "
+                "np.unique(y, return_inverse=True)[1] gives them." + ("" if len(found) == len(wanted) else _MANY)
+            )
+    if fold is None:
+        if n_folds == 0:
+            fold = np.full(n, -1)
+        else:
+            stratify = classes and bool(np.isfinite(Y).all()) and Y.shape[1] == 1
+            fold = make_folds(Y, groups, n_folds, stratify=stratify, seed=seed)
+    fold = np.asarray(fold)
+    if balance:
+        if not classes:
+            raise ProbeError(f"balance draws rows by class, and the target of this {name} probe has none.")
+        kept = balanced_sample(Y, seed, groups=groups, fold=fold)
+        weights = kept.astype(np.float64) if weights is None else np.where(kept, weights, 0.0)
+    return X, Y, fold, None if weights is None else np.asarray(weights, dtype=np.float64)
+
+
+_MANY = " For more than two classes use Multinomial or Ordinal, or kind='multiclass' where a family has it."
 
 
 def probes_of(

@@ -86,8 +86,8 @@ def check_labels(Y: np.ndarray, kind: str, family: str, fold: np.ndarray, weight
     if kind in ("binary", "multilabel"):
         if not np.isin(Y[~np.isnan(Y)], (0.0, 1.0)).all():
             raise ProbeError(
-                f"a {family} probe needs a binary target of 0 and 1{', or NaN' if kind == 'multilabel' else ''}; "
-                "use Ridge for a continuous one, Multinomial for classes."
+                f"a {family} probe needs a binary target of 0 and 1{', or NaN' if kind == 'multilabel' else ''}; use "
+                "Ridge for a continuous one, and Multinomial, or kind='multiclass' where a family has it, for classes."
             )
         n_classes = 2
     else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Integral
 
 import numpy as np
 import scipy.linalg
@@ -89,8 +90,8 @@ class KSparse(LinearFamily):
     class_weight: ClassWeight = None
 
     def __post_init__(self) -> None:
-        given = () if self.k is None else (self.k,) if isinstance(self.k, int) else tuple(self.k)
-        whole = all(isinstance(x, int) and not isinstance(x, bool) and 1 <= x <= LARGEST_K for x in given)
+        given = () if self.k is None else (self.k,) if isinstance(self.k, int | Integral) else tuple(self.k)
+        whole = all(isinstance(x, Integral) and not isinstance(x, bool) and 1 <= x <= LARGEST_K for x in given)
         if not whole or (self.k is not None and not given) or len(set(given)) < len(given):
             raise ProbeError(f"k is {self.k}; expected one or several different whole numbers from 1 to {LARGEST_K}.")
         if self.select not in SELECTIONS:
@@ -125,7 +126,7 @@ class KSparse(LinearFamily):
         """The numbers of features that are tried at width `d`."""
         if self.k is None:
             return tuple(k for k in DEFAULT_K if k <= d)
-        grid = (self.k,) if isinstance(self.k, int) else tuple(self.k)
+        grid = (int(self.k),) if isinstance(self.k, int | Integral) else tuple(int(x) for x in self.k)
         if max(grid) > d:
             raise ProbeError(f"k is {max(grid)}, and the activations have {d} features; give at most that.")
         return grid

@@ -22,6 +22,9 @@ class LAT(PairFamily):
     is taken here. It is the mean over all flips, needs no seed, and keeps the mean difference in, which a PCA of
     unflipped differences would subtract and with it the very concept.
 
+    The component is whatever differs most between the sides. Where that is their wording and the concept goes either
+    way, as between a statement and its negation, it reads nothing; `CRC` takes each side's mean off first.
+
     The intercept puts a score of 0 at the middle of all training activations. Without labels the first sides are the
     positive ones (`sign_rule` "first_positive"); give labels where the order of a pair says nothing.
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from scipy.special import log_expit, logsumexp
+from scipy.special import expit, log_expit, logsumexp, softmax
 
-__all__ = ["LOSSES"]
+__all__ = ["LOSSES", "decide", "probabilities_of"]
 
 
 def _log_loss(scores: np.ndarray, Y: np.ndarray) -> np.ndarray:
@@ -42,6 +42,27 @@ def _ordinal_log_loss(scores: np.ndarray, Y: np.ndarray) -> np.ndarray:
     # log(σ(u) − σ(l)) = log σ(u) + log σ(−l) + log(1 − e^(l−u)), which keeps its digits in the tails.
     with np.errstate(divide="ignore"):
         return -(log_expit(upper) + log_expit(-lower) + np.log1p(-np.exp(np.minimum(lower - upper, 0.0))))[:, None]
+
+
+def probabilities_of(loss: str, scores: np.ndarray) -> np.ndarray:
+    """Class probabilities (n, C) from scores (n, c) that are log odds; (n, m) of class 1 for several binary columns."""
+    if loss == "multiclass_log_loss":
+        return np.asarray(softmax(scores.astype(np.float64), axis=1))
+    above = expit(scores.astype(np.float64))
+    if loss == "ordinal_log_loss":
+        ends = np.ones((len(above), 1))
+        return np.asarray(-np.diff(np.hstack([ends, above, 0 * ends]), axis=1))
+    return np.hstack([1 - above, above]) if above.shape[1] == 1 else np.asarray(above)
+
+
+def decide(loss: str, scores: np.ndarray, continuous: bool = False) -> np.ndarray:
+    """Class codes from scores (n, c): (n,), or (n, m) for several binary columns. Continuous scores as they are."""
+    if loss == "multiclass_log_loss":
+        return np.asarray(scores.argmax(axis=1))
+    if loss == "ordinal_log_loss":
+        return np.asarray(probabilities_of(loss, scores).argmax(axis=1))
+    found = scores if continuous else (scores > 0).astype(np.int64)
+    return np.asarray(found[:, 0] if found.shape[1] == 1 else found)
 
 
 LOSSES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {

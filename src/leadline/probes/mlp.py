@@ -12,6 +12,7 @@ from torch import Tensor
 from leadline.errors import EvidenceError, ProbeError
 from leadline.probes.elastic_net import varying_features
 from leadline.probes.fit import Status
+from leadline.probes.fitted import prepare
 from leadline.probes.folds import check_design, check_labels, fold_moments, training_rows
 from leadline.probes.losses import LOSSES
 from leadline.probes.solvers.mlp import ACTIVATIONS, POINT_LOSSES, MLPSolution, Schedule, forward, train_mlps
@@ -205,6 +206,37 @@ class MLP:
         given = self.weight_decay
         return (float(given),) if isinstance(given, int | float) else tuple(float(x) for x in given)
 
+    def fit(
+        self,
+        X: np.ndarray,
+        y: np.ndarray,
+        *,
+        n_folds: int = 5,
+        fold: np.ndarray | None = None,
+        groups: np.ndarray | None = None,
+        weights: np.ndarray | None = None,
+        balance: bool = False,
+        seed: int = 0,
+    ) -> MLPFit:
+        """Train on plain arrays, with the splits that a linear family's `fit` makes of the same arguments.
+
+        Parameters and errors are those of `leadline.probes.fitted.fit_family`; `seed` is of the folds and of the
+        balanced draw, the network's own is a field.
+        """
+        X, Y, fold, weights = prepare(
+            self.name,
+            self.kinds,
+            X,
+            y,
+            n_folds=n_folds,
+            fold=fold,
+            groups=groups,
+            weights=weights,
+            balance=balance,
+            seed=seed,
+        )
+        return self.fit_site(X, Y, fold, weights=weights, groups=groups)
+
     def fit_site(
         self,
         X: np.ndarray,
@@ -235,6 +267,8 @@ class MLP:
         weights : (n,) ≥ 0, None for ones; 0 leaves a row out, in the scaling too.
         groups : (n,) labels; a group is trained on or validated on as a whole.
         """
+        if Y.ndim != 2:
+            raise ProbeError(f"got Y of shape {Y.shape}; expected (n, m), or use fit(X, y).")
         if not X or any(x.shape != X[0].shape for x in X):
             raise ProbeError(
                 f"got sites of shapes {[x.shape for x in X]}; train sites of one width and one n together."

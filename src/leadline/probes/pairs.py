@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
+import polars as pl
 import scipy.linalg
 
 from leadline.errors import ProbeError
@@ -117,6 +118,24 @@ class FittedPairs:
     def scores(self) -> np.ndarray:
         """(n,) out-of-fold scores of the pairs; NaN without folds."""
         return self.fit.scores
+
+    @property
+    def table(self) -> pl.DataFrame:
+        """A row a fit and restart: fold (null for the refit), status, iterations and loss, and whether it was taken."""
+        fit = self.fit
+        n_fits = len(fit.losses)
+        at, restart = (x.ravel() for x in np.indices(fit.losses.shape))
+        return pl.DataFrame(
+            {
+                "fold": [None if i == n_fits - 1 else int(i) for i in at],
+                "restart": restart,
+                "status": [Status(int(s)).name.lower() for s in fit.status.ravel()],
+                "iterations": fit.iterations.ravel(),
+                "loss": fit.losses.ravel(),
+                "taken": restart == fit.taken[at],
+            },
+            schema_overrides={"fold": pl.Int64},
+        )
 
     @property
     def converged(self) -> bool:
@@ -240,6 +259,7 @@ class PairFamily(ABC):
         n_folds: int = 5,
         seed: int = 0,
         *,
+        fold: np.ndarray | None = None,
         weights: np.ndarray | None = None,
         target: str = "target",
         site: str | Site | None = None,
@@ -250,7 +270,7 @@ class PairFamily(ABC):
         ----------
         X_first, X_second, labels, weights : as in `fit_pairs`.
         groups : (n,) labels of pairs; folds keep groups whole.
-        n_folds : 0 for the refit alone. seed : of the folds.
+        n_folds : 0 for the refit alone. seed : of the folds. fold : (n,) ready-made folds in their place.
         target, site : of the probe.
 
         Raises
@@ -268,7 +288,14 @@ class PairFamily(ABC):
         2
         """
         n = len(X_first)
-        if n_folds == 0:
+        for what, given in (("groups", groups), ("labels", labels), ("fold", fold)):
+            if given is not None and np.shape(given) != (n,):
+                raise ProbeError(f"got {what} of shape {np.shape(given)} for {n} pairs; give one a pair.")
+        if labels is not None and not np.isin(np.asarray(labels), (0, 1)).all():
+            raise ProbeError("the labels of pairs are 1 where the first side is the positive one, else 0.")
+        if fold is not None:
+            fold = np.asarray(fold)
+        elif n_folds == 0:
             fold = np.full(n, -1)
         else:
             y = np.zeros(n) if labels is None else np.asarray(labels, dtype=np.float64)

@@ -23,7 +23,7 @@ class _Structural:
 
     Parameters
     ----------
-    rank : k, the rows of B; None for the width of the activations.
+    rank : k, the rows of B, at most the width of the activations; None for that width.
     rate : the first step of Adam, as a share of the root mean square of the start.
     max_epochs : passes over the sentences, at most. batch_size : sentences a step.
     shrinkage : in 0 to 1, one or several, of which the held-out loss chooses. The solver works on features that are
@@ -111,7 +111,9 @@ class _Structural:
         d = words[0].shape[1]
         specs = [replace(self, rank=d if r is None else int(r)) for r in ranks]
         if not specs or any(s.rank is None or s.rank > d for s in specs):
-            raise ProbeError(f"got ranks {list(ranks)} for activations of width {d}; expected one or more of 1 to {d}.")
+            raise ProbeError(
+                f"got ranks {list(ranks)} for activations of width {d}; expected 1 to {d}, or rank=None for {d}."
+            )
         gold = [self._gold(tree) for tree in trees]
         tokens = np.concatenate(words)
         counted = token_fold > -2
