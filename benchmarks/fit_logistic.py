@@ -29,6 +29,7 @@ DEFAULT = "scikit-learn loop"
 OWN_SCHEME = "LogisticRegressionCV"
 RIVALS = {
     "scikit-learn loop": ("scikit-learn", "logistic:sklearn_default"),
+    "scikit-learn loop, converged": ("scikit-learn", "logistic:sklearn_converged"),
     "scikit-learn newton-cholesky": ("scikit-learn", "logistic:sklearn_newton"),
     OWN_SCHEME: ("scikit-learn", "logistic:sklearn_cv"),
     "probekit": ("probekit", "logistic:probekit_auto"),
