@@ -305,3 +305,15 @@ def test_trees_of_a_real_treebank():
     chain = score_chain(heads)
     assert chain.uuas.value == pytest.approx(joined / sum(len(h) - 1 for h in heads))
     assert 0.35 < chain.uuas.low < chain.uuas.value < chain.uuas.high < 0.6
+
+
+def test_intervals_draw_documents_whole():
+    heads = [np.array([-1, 0, 1, 2])] * 30 + [np.array([-1, 0, 0, 0])] * 30
+    # Sentences of one document are all right or all wrong, so that there are two independent draws, not sixty.
+    documents = np.repeat(["a", "b"], 30)
+    alone = score_chain(heads)
+    whole = score_chain(heads, groups=documents)
+    assert whole.uuas.value == alone.uuas.value
+    assert whole.uuas.high - whole.uuas.low > 2 * (alone.uuas.high - alone.uuas.low)
+    with pytest.raises(ProbeError, match="one for each of 60 sentences"):
+        DistanceProbe(rank=2, max_epochs=1).fit([np.eye(4)] * 60, heads, groups=np.arange(3))

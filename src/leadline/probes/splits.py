@@ -13,6 +13,8 @@ def group_codes(groups: np.ndarray | None, n: int) -> np.ndarray:
     """(n,) int codes 0 to G-1 in order of first appearance; without groups each row is its own."""
     if groups is None:
         return np.arange(n)
+    if np.shape(groups) != (n,):
+        raise EvidenceError(f"got groups of shape {np.shape(groups)} for {n} rows; give one a row.")
     _, first, codes = np.unique(np.asarray(groups, dtype=str), return_index=True, return_inverse=True)
     rank = np.empty(len(first), dtype=np.int64)
     rank[np.argsort(first)] = np.arange(len(first))

@@ -67,6 +67,7 @@ class _Structural:
         fold: np.ndarray | None = None,
         test: np.ndarray | None = None,
         keep: Sequence[np.ndarray] | None = None,
+        groups: np.ndarray | None = None,
         seed: int = 0,
         n_replicates: int = 1000,
     ) -> StructuralFit:
@@ -83,14 +84,24 @@ class _Structural:
         test : (S,) bool, in place of `fold`: sentences that no fit trains on.
         keep : S (T_i,) bool, False for words (punctuation) that UUAS and root accuracy leave out. They are trained on.
         seed : of the start, the batches, the held-out tenth and the bootstrap.
-        n_replicates : of the bootstrap over sentences.
+        groups : (S,) labels of documents: the bootstrap draws them whole, since sentences of one document are alike.
+            Keep them whole in `fold` or `test` too.
+        n_replicates : of the bootstrap over sentences, or groups.
 
         Raises
         ------
         ProbeError : heads that are no tree, shapes that do not fit, a rank above the width.
         """
         return self.rank_sweep(
-            sentences, heads, (self.rank,), fold=fold, test=test, keep=keep, seed=seed, n_replicates=n_replicates
+            sentences,
+            heads,
+            (self.rank,),
+            fold=fold,
+            test=test,
+            keep=keep,
+            groups=groups,
+            seed=seed,
+            n_replicates=n_replicates,
         )[0]
 
     def rank_sweep(
@@ -102,11 +113,16 @@ class _Structural:
         fold: np.ndarray | None = None,
         test: np.ndarray | None = None,
         keep: Sequence[np.ndarray] | None = None,
+        groups: np.ndarray | None = None,
         seed: int = 0,
         n_replicates: int = 1000,
     ) -> RankSweep:
         """Fit every rank, in one pass over the batches for all of them; parameters and errors as for `fit`."""
         words, trees = check_sentences(sentences, heads)
+        if groups is not None and np.shape(groups) != (len(words),):
+            raise ProbeError(
+                f"got groups of shape {np.shape(groups)}; expected one for each of {len(words)} sentences."
+            )
         plan, token_fold, n_folds = _plan(words, fold, test)
         d = words[0].shape[1]
         specs = [replace(self, rank=d if r is None else int(r)) for r in ranks]
@@ -166,6 +182,7 @@ class _Structural:
             usable = len(rows) and all(np.isfinite(v).all() for v in values)
             masks = None if keep is None else [keep[s] for s in rows]
             trees_judged = [trees[s] for s in rows]
+            own = None if groups is None else np.asarray(groups)[rows]
             fits.append(
                 StructuralFit(
                     spec=spec,  # type: ignore[arg-type]
@@ -175,7 +192,7 @@ class _Structural:
                     fold_offsets=np.stack(offsets[r])[:n_folds],
                     judged=rows,
                     predicted=values,
-                    scores=self._score(values, trees_judged, masks, n_replicates, seed) if usable else None,
+                    scores=self._score(values, trees_judged, masks, own, n_replicates, seed) if usable else None,
                     status=status[:, r],
                     epochs=epochs[:, r],
                     train_loss=train_loss[:, r],
@@ -210,6 +227,7 @@ class _Structural:
         predicted: Sequence[np.ndarray],
         trees: list[np.ndarray],
         keep: list[np.ndarray] | None,
+        groups: np.ndarray | None,
         n_replicates: int,
         seed: int,
     ) -> DistanceScores | DepthScores:
@@ -274,10 +292,11 @@ class DistanceProbe(_Structural):
         predicted: Sequence[np.ndarray],
         trees: list[np.ndarray],
         keep: list[np.ndarray] | None,
+        groups: np.ndarray | None,
         n_replicates: int,
         seed: int,
     ) -> DistanceScores:
-        return score_distances(predicted, trees, keep=keep, n_replicates=n_replicates, seed=seed)
+        return score_distances(predicted, trees, keep=keep, groups=groups, n_replicates=n_replicates, seed=seed)
 
 
 @dataclass(frozen=True)
@@ -339,10 +358,11 @@ class DepthProbe(_Structural):
         predicted: Sequence[np.ndarray],
         trees: list[np.ndarray],
         keep: list[np.ndarray] | None,
+        groups: np.ndarray | None,
         n_replicates: int,
         seed: int,
     ) -> DepthScores:
-        return score_depths(predicted, trees, keep=keep, n_replicates=n_replicates, seed=seed)
+        return score_depths(predicted, trees, keep=keep, groups=groups, n_replicates=n_replicates, seed=seed)
 
 
 def score_random_map(
@@ -351,6 +371,7 @@ def score_random_map(
     heads: Sequence[np.ndarray],
     *,
     keep: Sequence[np.ndarray] | None = None,
+    groups: np.ndarray | None = None,
     n_replicates: int = 1000,
     seed: int = 0,
 ) -> DistanceScores | DepthScores:
@@ -366,7 +387,7 @@ def score_random_map(
     mean, scale = spec._scaling(moments.mean, moments.scale)
     B = np.random.default_rng([seed, rank]).normal(size=(rank, d)) / scale
     values = [spec.predict_from(w - mean, B, np.zeros(rank)) for w in words]
-    return spec._score(values, trees, None if keep is None else list(keep), n_replicates, seed)
+    return spec._score(values, trees, None if keep is None else list(keep), groups, n_replicates, seed)
 
 
 def check_sentences(

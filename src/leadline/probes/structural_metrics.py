@@ -69,6 +69,7 @@ def score_distances(
     heads: Sequence[np.ndarray],
     *,
     keep: Sequence[np.ndarray] | None = None,
+    groups: np.ndarray | None = None,
     n_replicates: int = 1000,
     seed: int = 0,
 ) -> DistanceScores:
@@ -79,7 +80,8 @@ def score_distances(
     predicted : S symmetric (T_i, T_i) matrices; only their order matters. heads : S (T_i,) trees, see `check_heads`.
     keep : S (T_i,) bool, False for words (punctuation) that UUAS leaves out: the spanning tree spans the others, and
         the edges to be found are those between two others. Correlations use every word.
-    n_replicates : of the bootstrap over sentences.
+    groups : (S,) labels of documents, which the bootstrap then draws whole. n_replicates : of the bootstrap over
+        sentences or groups.
 
     Raises
     ------
@@ -96,7 +98,7 @@ def score_distances(
         correct[s] = np.intersect1d(gold @ [size, 1], found @ [size, 1]).size
         if size > 1:
             correlation[s] = _rank_correlation(np.asarray(distance), tree_distances(tree)).mean()
-    drawn = draw_groups(n, n_replicates, seed)
+    drawn = draw_groups(n, n_replicates, seed, groups=groups)
     return DistanceScores(
         percentile(_ratio(correct @ drawn, edges @ drawn)),
         percentile(_by_length(correlation, np.array([len(t) for t in trees]), drawn)),
@@ -111,6 +113,7 @@ def score_depths(
     heads: Sequence[np.ndarray],
     *,
     keep: Sequence[np.ndarray] | None = None,
+    groups: np.ndarray | None = None,
     n_replicates: int = 1000,
     seed: int = 0,
 ) -> DepthScores:
@@ -129,7 +132,7 @@ def score_depths(
         found[s] = counted[s] and tree[int(np.argmin(np.where(words, depth, np.inf)))] == -1
         if len(tree) > 1:
             correlation[s] = _rank_correlation(np.asarray(depth)[None], tree_depths(tree)[None])[0]
-    drawn = draw_groups(n, n_replicates, seed)
+    drawn = draw_groups(n, n_replicates, seed, groups=groups)
     return DepthScores(
         percentile(_ratio(found @ drawn, counted @ drawn)),
         percentile(_by_length(correlation, np.array([len(t) for t in trees]), drawn)),
@@ -143,13 +146,14 @@ def score_chain(
     heads: Sequence[np.ndarray],
     *,
     keep: Sequence[np.ndarray] | None = None,
+    groups: np.ndarray | None = None,
     n_replicates: int = 1000,
     seed: int = 0,
 ) -> DistanceScores:
     """The baseline that sees no activations: the distance of two words is how far apart they stand in the sentence."""
     places = [np.arange(len(h)) for h in heads]
     chains = [np.abs(place[:, None] - place).astype(np.float64) for place in places]
-    return score_distances(chains, heads, keep=keep, n_replicates=n_replicates, seed=seed)
+    return score_distances(chains, heads, keep=keep, groups=groups, n_replicates=n_replicates, seed=seed)
 
 
 def _check(
