@@ -86,7 +86,9 @@ class Ridge(LinearFamily):
         for part in parts[1:]:
             total = tuple(one + other for one, other in zip(total, part, strict=True))
         shape = (len(grid), n_folds + 1, m)
-        coef, intercept = np.empty((*shape, d)), np.empty(shape)
+        # With many targets the folds' coefficients are the largest array by far, and their use needs no more digits.
+        fold_coef = np.empty((len(grid), n_folds, m, d), dtype=np.float32)
+        coef, intercept = np.empty((len(grid), m, d)), np.empty(shape)
         objective = np.empty(shape)
         scores = np.full((len(grid), n, m), np.nan, dtype=np.float32)
         for k in range(n_folds + 1):
@@ -104,13 +106,37 @@ class Ridge(LinearFamily):
             else:
                 root = np.sqrt(share)[:, None]
                 own = (Z[rows] - shift) / relative * root
-                standard, objective[:, k] = _solve_dual(own, root * (targets[rows] - centre), grid)
-            standard /= moments.fold_scale[k]  # in place: with many targets it is the largest array
-            w = coef[:, k] = standard
-            intercept[:, k] = centre + origin - w @ moments.fold_mean[k]
-            held = ((X[~rows] - moments.fold_mean[k]) @ w.reshape(-1, d).T).reshape(-1, len(grid), m)
-            scores[:, ~rows] = held.swapaxes(0, 1) + centre + origin
-        return SiteFit.closed_form(grid, scores, coef, intercept, objective)
+                dual, objective[:, k] = _solve_dual(own, root * (targets[rows] - centre), grid)
+                if k < n_folds:
+                    # Scores by way of the rows, whose number is small here; then the coefficients in float32.
+                    lift = own / moments.fold_scale[k]
+                    held = ((X[~rows] - moments.fold_mean[k]) @ lift.T) @ dual.T
+                    fold_coef[:, k] = (dual.astype(np.float32) @ lift.astype(np.float32)).reshape(len(grid), m, d)
+                    at_mean = (dual @ (lift @ moments.fold_mean[k])).reshape(len(grid), m)
+                    intercept[:, k] = centre + origin - at_mean
+                    scores[:, ~rows] = held.reshape(-1, len(grid), m).swapaxes(0, 1) + centre + origin
+                    continue
+                standard = (dual @ own).reshape(len(grid), m, d)
+            standard /= moments.fold_scale[k]
+            intercept[:, k] = centre + origin - standard @ moments.fold_mean[k]
+            if k < n_folds:
+                fold_coef[:, k] = standard
+                held = (X[~rows] - moments.fold_mean[k]) @ standard.reshape(-1, d).T
+                scores[:, ~rows] = held.reshape(-1, len(grid), m).swapaxes(0, 1) + centre + origin
+            else:
+                coef = standard
+        return SiteFit(
+            settings=np.array(grid),
+            scores=scores,
+            coef=coef,
+            intercept=intercept[:, -1],
+            fold_coef=fold_coef,
+            fold_intercept=intercept[:, :-1],
+            objective=objective,
+            gap=np.zeros(shape),
+            status=np.zeros(shape, dtype=np.int8),
+            iterations=np.zeros(shape, dtype=np.int32),
+        )
 
     def leave_one_out(self, X: np.ndarray, Y: np.ndarray, weights: np.ndarray | None = None) -> LeaveOneOut:
         """Predict every row by the fit without it, and generalised cross-validation, for the whole grid at once.
@@ -173,13 +199,17 @@ def _products(Z: np.ndarray, targets: np.ndarray, omega: np.ndarray) -> tuple[np
 
 
 def _solve_dual(own: np.ndarray, right: np.ndarray, grid: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """The same from the rows (r, d) and targets (r, m), both centred and times the root of their share."""
+    """From rows (r, d) and targets (r, m), both centred and times the root of their share.
+
+    Returns
+    -------
+    (L·m, r) whose product with the rows are the coefficients, and (L, m) objectives.
+    """
     gram = own @ own.T
     solved = [_solve(gram, right, l2) for l2 in grid]
     # Here the minimum is l2/2·y'(K + l2·I)⁻¹y, which keeps its digits where the fit runs through every point.
     objective = [0.5 * l2 * np.einsum("rm,rm->m", right, a) for l2, a in zip(grid, solved, strict=True)]
-    stacked = np.concatenate(solved, axis=1).T @ own
-    return stacked.reshape(len(grid), right.shape[1], -1), np.stack(objective)
+    return np.concatenate(solved, axis=1).T, np.stack(objective)
 
 
 def _solve(gram: np.ndarray, right: np.ndarray, l2: float) -> np.ndarray:
