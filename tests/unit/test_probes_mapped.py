@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from leadline.probes import LinearSVM, Logistic, Multinomial, Ordinal
+from leadline.probes import LinearSVM, Logistic, Multinomial, Ordinal, Ridge
 from leadline.probes import blocks as blocks_module
 from leadline.probes.blocks import blocks, is_mapped
 from leadline.probes.folds import fold_moments
@@ -54,3 +54,16 @@ def test_no_product_holds_more_than_a_block(mapped):
     assert max(read) == 37
     moments = fold_moments(M, np.arange(400) % 4, 4)
     assert isinstance(MappedFeatures(M, moments.mean, moments.scale, "cpu").X, np.memmap)
+
+
+def test_a_family_that_reads_no_blocks_loads_the_rows(mapped):
+    X, M = mapped
+
+    class Rows:
+        shape = M.shape
+
+        def __getitem__(self, rows):
+            return np.asarray(M[rows])
+
+    one, other = Ridge(l2=0.1).fit(X, X[:, 0]), Ridge(l2=0.1).fit(Rows(), X[:, 0])
+    np.testing.assert_array_equal(one.scores, other.scores)

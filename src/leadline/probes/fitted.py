@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import ClassVar
 
 import numpy as np
 import polars as pl
@@ -141,7 +142,8 @@ def fit_family(
 
     Parameters
     ----------
-    X : (n, d) raw activations; a `numpy.memmap` stays on disk where the family can read blocks.
+    X : (n, d) raw activations. A `numpy.memmap`, or what `Activations.mapped` gives, stays on disk where the family
+        can read blocks (its `reads_blocks`), and is loaded whole where it cannot.
     y : (n,) or (n, m) targets, as the family's `kinds` say.
     n_folds : folds for choosing and for out-of-fold scores; 0 for the refit alone (one setting, then).
     fold : (n,) ready-made folds in place of `n_folds`.
@@ -169,6 +171,8 @@ def fit_family(
         seed=seed,
     )
     n = len(Y)
+    if is_mapped(X) and not getattr(family, "reads_blocks", False):
+        X = np.asarray(X[:])
     fit = family.fit_site(X, Y, fold, weights=weights)
     n_settings = len(fit.settings)
     loss = np.full(n_settings, np.nan)
@@ -300,6 +304,8 @@ def probes_of(
 
 class LinearFamily:
     """What the families share: `fit` on plain arrays, and label-free smoothers for the permutation test."""
+
+    reads_blocks: ClassVar[bool] = False
 
     def fit(
         self: Family,

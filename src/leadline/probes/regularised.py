@@ -8,6 +8,7 @@ there are far more features than rows, each fold is solved in the basis of its o
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import scipy.linalg
@@ -93,6 +94,7 @@ class Regularised(LinearFamily):
     class_weight: ClassWeight = None
     tolerance: float = 1e-5
     device: str = "cpu"
+    reads_blocks: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         _ = self.grid
