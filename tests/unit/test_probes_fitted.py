@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy.special import expit, softmax
 
-from leadline.errors import ProbeError
+from leadline.errors import LeadlineError, ProbeError
 from leadline.probes import CCS, LAT, LDA, MLP, ConceptRank, KSparse, Logistic, Multinomial, Ordinal, Ridge
 
 RNG = np.random.default_rng(0)
@@ -30,6 +30,12 @@ CODES = np.digitize(LATENT, [-0.5, 0.5])
 def test_what_does_not_fit_is_refused_with_what_would(family, y, more, said):
     with pytest.raises(ProbeError, match=said):
         family.fit(X, y, **more)
+
+
+@pytest.mark.parametrize("family", [Logistic(), Ridge(), Multinomial(), MLP()])
+def test_no_rows_are_said_to_be_none(family):
+    with pytest.raises(LeadlineError, match="no rows"):
+        family.fit(X[:0], np.zeros(0))
 
 
 def test_lists_and_tensors_are_arrays():

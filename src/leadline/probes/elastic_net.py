@@ -9,12 +9,12 @@ import numpy as np
 from leadline.errors import ProbeError
 from leadline.probes.fit import SiteFit
 from leadline.probes.fitted import LinearFamily
-from leadline.probes.folds import FoldMoments, check_design, check_labels, fold_moments, training_rows
+from leadline.probes.folds import FoldMoments, check_design, check_labels, fold_moments, training_rows, varying_features
 from leadline.probes.grid import penalties
 from leadline.probes.solvers.elastic_net import LogLoss, PathSolution, PointLoss, SquaredError, largest_l1, solve_path
 from leadline.probes.weights import ClassWeight, check_class_weight, class_weights
 
-__all__ = ["ElasticNet", "SparseLogistic", "varying_features"]
+__all__ = ["ElasticNet", "SparseLogistic"]
 
 # Up to this many values the features are kept in float64; beyond, in float32 first, and in float64 for fits that
 # float32 cannot certify.
@@ -263,21 +263,6 @@ def _standardised(X: np.ndarray, moments: FoldMoments, dtype: np.dtype[np.floati
         part = slice(start, start + block)
         Z[part] = ((X[:, part] - moments.mean[part]) / moments.scale[part]).T
     return Z
-
-
-def varying_features(X: np.ndarray, fold: np.ndarray, moments: FoldMoments, counted: np.ndarray) -> np.ndarray:
-    """(K + 1, d) bool: False where a feature is constant in a fold's training rows, though perhaps not in all rows.
-
-    `fold_moments` gives such a feature the scale 1; a feature whose spread really is 1 is told apart by its extent.
-    """
-    usable = np.ones(moments.fold_scale.shape, dtype=bool)
-    for k, own in enumerate(moments.fold_scale):
-        unit = np.flatnonzero(own == 1.0)
-        if len(unit):
-            part = X[np.ix_(training_rows(fold, k) & counted, unit)]
-            # A spread of 1 around a mean needs values 1 or more apart.
-            usable[k, unit] = np.asarray(part.max(axis=0) - part.min(axis=0), dtype=np.float64) >= 0.5
-    return usable
 
 
 def _replace(path: PathSolution, again: PathSolution, columns: np.ndarray) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 from leadline.errors import ProbeError
 from leadline.probes.blocks import RowSource, blocks
 
-__all__ = ["FoldMoments", "check_design", "check_labels", "fold_moments", "training_rows"]
+__all__ = ["FoldMoments", "check_design", "check_labels", "fold_moments", "training_rows", "varying_features"]
 
 
 @dataclass(frozen=True)
@@ -141,3 +141,18 @@ def fold_moments(X: RowSource, fold: np.ndarray, n_folds: int, weights: np.ndarr
     constant = scale <= 1e-6 * np.maximum(np.abs(mean), largest * 1e-3)
     scale = np.where(constant, 1.0, scale)
     return FoldMoments(mean, scale[-1], train_mean + mean, scale)
+
+
+def varying_features(X: np.ndarray, fold: np.ndarray, moments: FoldMoments, counted: np.ndarray) -> np.ndarray:
+    """(K + 1, d) bool: False where a feature is constant in a fold's training rows, though perhaps not in all rows.
+
+    `fold_moments` gives such a feature the scale 1; a feature whose spread really is 1 is told apart by its extent.
+    """
+    usable = np.ones(moments.fold_scale.shape, dtype=bool)
+    for k, own in enumerate(moments.fold_scale):
+        unit = np.flatnonzero(own == 1.0)
+        if len(unit):
+            part = X[np.ix_(training_rows(fold, k) & counted, unit)]
+            # A spread of 1 around a mean needs values 1 or more apart.
+            usable[k, unit] = np.asarray(part.max(axis=0) - part.min(axis=0), dtype=np.float64) >= 0.5
+    return usable

@@ -10,10 +10,9 @@ import torch
 from torch import Tensor
 
 from leadline.errors import EvidenceError, ProbeError
-from leadline.probes.elastic_net import varying_features
 from leadline.probes.fit import Status
 from leadline.probes.fitted import prepare
-from leadline.probes.folds import check_design, check_labels, fold_moments, training_rows
+from leadline.probes.folds import check_design, check_labels, fold_moments, training_rows, varying_features
 from leadline.probes.losses import LOSSES
 from leadline.probes.solvers.mlp import ACTIVATIONS, POINT_LOSSES, MLPSolution, Schedule, forward, train_mlps
 from leadline.probes.splits import make_folds

@@ -38,9 +38,11 @@ def make_folds(y: np.ndarray, groups: np.ndarray | None, n_folds: int, *, strati
 
     Raises
     ------
-    EvidenceError : fewer groups than folds, or a class that not every fold could test.
+    EvidenceError : no rows, fewer groups than folds, or a class that not every fold could test.
     """
     n = len(y)
+    if not n:
+        raise EvidenceError("there are no rows to put into folds; give some.")
     codes = group_codes(groups, n)
     n_groups = int(codes.max()) + 1
     if n_folds < 2:
