@@ -11,15 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from families import N_VOCAB, build_module
+
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedTokenizerFast
 
     from leadline.models import Model
 
-# Every residual equation of the table once; `gpt_neox_sequential` is GPT-NeoX with use_parallel_residual=False.
+# Decoders whose padding may stand on either side; `tests/families.py` has all families.
 FAMILIES = ("llama", "gpt2", "gpt_neox", "gpt_neox_sequential", "gemma2")
-N_VOCAB = 384
 
 CHAT_TEMPLATE = (
     "{% for message in messages %}{{ '<bos>' + message['role'] + '\n' + message['content'] + '<eos>\n' }}{% endfor %}"
@@ -31,45 +32,6 @@ CORPUS = [
     "A probe reads a concept from the residual stream, layer by layer.",
     "one two three four five six seven eight nine ten",
 ] * 4
-
-
-def build_module(family: str, *, n_layers: int = 3, d_model: int = 32, seed: int = 0, **overrides: Any) -> Any:
-    """A causal language model of `family` with random float32 weights, in eval mode, from a fixed seed."""
-    import torch
-    import transformers as tf
-
-    common = {"vocab_size": N_VOCAB, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
-    if family == "gpt2":
-        sizes = {"n_layer": n_layers, "n_embd": d_model, "n_head": 4, "n_positions": 128}
-        config, cls = tf.GPT2Config, tf.GPT2LMHeadModel
-    else:
-        sizes = {
-            "num_hidden_layers": n_layers,
-            "hidden_size": d_model,
-            "intermediate_size": 2 * d_model,
-            "num_attention_heads": 4,
-            "max_position_embeddings": 128,
-        }
-        if family == "llama":
-            sizes["num_key_value_heads"] = 2
-            config, cls = tf.LlamaConfig, tf.LlamaForCausalLM
-        elif family in ("gpt_neox", "gpt_neox_sequential"):
-            sizes["use_parallel_residual"] = family == "gpt_neox"
-            config, cls = tf.GPTNeoXConfig, tf.GPTNeoXForCausalLM
-        elif family == "gemma2":
-            # The sliding window is shorter than the tests' texts, so that it is exercised.
-            sizes |= {"num_key_value_heads": 2, "head_dim": 8, "sliding_window": 8}
-            config, cls = tf.Gemma2Config, tf.Gemma2ForCausalLM
-        else:
-            raise ValueError(f"no small model for '{family}'; known: {', '.join(FAMILIES)}")
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
-        module = cls(config(**(common | sizes | overrides)))
-        # transformers starts at a scale of 0.02 and biases at 0, where a missing term would hardly show.
-        with torch.no_grad():
-            for parameter in module.parameters():
-                parameter.add_(torch.randn_like(parameter) * 0.1)
-    return module.eval()
 
 
 def build_tokenizer(*, bos: bool = False, chat: bool = True, padding_side: str = "right") -> Any:

@@ -15,6 +15,7 @@ from leadline.models import load_model
 from leadline.models.architectures import PARALLEL, Tap, find_architecture
 from leadline.models.check import TOLERANCE, prove
 from leadline.models.model import Model
+from leadline.models.part import Part
 
 FAMILIES = ("llama", "gpt2", "gpt_neox", "gpt_neox_sequential", "gemma2")
 
@@ -149,9 +150,10 @@ def test_the_sequential_row_is_refused_for_a_parallel_model(tiny_models, tiny_to
     parallel, sequential = tiny_models("gpt_neox"), tiny_models("gpt_neox_sequential")
     row = find_architecture(sequential.config)
     with pytest.raises(ArchitectureError, match=r"resid_mid\.0 = resid_pre\.0 \+ attn_out\.0"):
-        prove(parallel.base_model, row)
+        prove(Part(parallel.base_model, row, parallel.config), parallel.config)
     # The other way round the equation is true, only less is offered.
-    assert prove(sequential.base_model, replace(row, equation=PARALLEL, resid_mid=None)).error < TOLERANCE
+    other = Part(sequential.base_model, replace(row, equation=PARALLEL, resid_mid=None), sequential.config)
+    assert prove(other, sequential.config).error < TOLERANCE
 
 
 def test_a_block_that_never_runs_is_refused(tiny_models, load) -> None:
@@ -207,3 +209,26 @@ def test_the_proof_touches_no_random_state(tiny_models, load) -> None:
 def test_weights_that_are_not_loaded_are_refused(tiny_models, load) -> None:
     with pytest.raises(ModelError, match="meta device"):
         load(tiny_models("llama").to("meta"))
+
+
+def test_a_projection_that_is_not_the_heads_is_refused(tiny_models, tiny_tokenizer) -> None:
+    module = tiny_models("llama")
+    for change, kind in (({"heads": "mlp.down_proj"}, "head_out"), ({"hidden": "self_attn.o_proj"}, "mlp_hidden")):
+        row = replace(find_architecture(module.config), **change)
+        with pytest.raises(ArchitectureError, match=f"projection of {kind}.0 does not give"):
+            Model(module, tiny_tokenizer, name="wrong", source="test", architecture=row)
+
+
+def test_a_post_norm_of_another_sum_is_refused(tiny_models) -> None:
+    module = tiny_models("bert")
+    row = find_architecture(module.config)
+    wrong = replace(row, attn_out=Tap("attention.output.LayerNorm"))
+    with pytest.raises(ArchitectureError, match=r"resid_mid\.0 = norm\(resid_pre\.0 \+ attn_out\.0\) is off"):
+        Model(module, None, name="wrong", source="test", architecture=wrong)
+
+
+def test_a_multiplier_left_out_is_refused(tiny_models) -> None:
+    module = tiny_models("granite")
+    row = replace(find_architecture(module.config), mlp_out=Tap("mlp"))
+    with pytest.raises(ArchitectureError, match=r"resid_post\.0 = resid_mid\.0 \+ mlp_out\.0 is off"):
+        Model(module, None, name="wrong", source="test", architecture=row)

@@ -1,13 +1,13 @@
 """The proof at load: does the model do what its row of the architecture table says?
 
-One pass over random tokens, then every block again by itself in float32, upcast one at a time so that the proof of a
+One pass over random input, then every block again by itself in float32, upcast one at a time so that the proof of a
 large bfloat16 model costs the memory of one float32 block. A row that is wrong here would give wrong tensors under
 right names for ever after; so a model that fails is refused.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -18,8 +18,11 @@ from torch.func import functional_call
 from torch.utils import _pytree as pytree
 
 from leadline.errors import ArchitectureError, ModelError
-from leadline.models.architectures import Architecture
-from leadline.models.hooks import evaluating, find_module, listen
+from leadline.models.examples import example
+from leadline.models.hooks import evaluating, find_module
+from leadline.models.part import Part
+from leadline.models.ports import Port
+from leadline.models.row import Architecture, Sum
 
 __all__ = ["TOLERANCE", "Proof", "prove"]
 
@@ -28,7 +31,6 @@ TOLERANCE = 1e-3
 # share, so a thousandth of the stream counts too: rounding then stays below 1e-4, and a branch that is left out is
 # still found if it is larger than a millionth of the stream.
 _STREAM_SHARE = 1e-3
-_BATCH, _LENGTH = 2, 8
 
 
 @dataclass(frozen=True)
@@ -52,68 +54,57 @@ class Proof:
     cross_checked: bool
 
 
-def prove(trunk: nn.Module, architecture: Architecture) -> Proof:
-    """Prove an architecture's row on a model's own weights.
+def prove(part: Part, config: Any) -> Proof:
+    """Prove a part's row on the model's own weights.
 
-    Proved are, at every block, the residual equation in float32; that what leaves a block enters the next one and
-    the last one's output the final norm; that `embed`, `resid_post` and `final_norm` are the `hidden_states` of
-    transformers, where it gives them (its entry for the last block stands after the final norm, and is skipped);
+    Proved are, at every block, the residual equation in float32; that the heads' and the neurons' contributions, with
+    their projection's bias, are what attention and the MLP give; that what leaves a block enters the next one and the
+    last one's output the final norm; that `embed`, `resid_post` and `final_norm` are the `hidden_states` of
+    transformers, where it gives them (its entry for the last block may stand after the final norm, and is skipped);
     and that nothing is infinite or NaN.
 
     Raises
     ------
-    ArchitectureError : a module of the row is not there, or an equation does not hold; says which, where, by how much.
+    ArchitectureError : an equation does not hold; says which, where, by how much.
     ModelError : an activation is not finite.
     """
-    blocks = find_module(trunk, architecture.blocks)
-    if not isinstance(blocks, nn.ModuleList) or not len(blocks):
-        raise ArchitectureError(
-            f"'{architecture.blocks}' of {type(trunk).__name__} holds no list of blocks, as its row "
-            f"'{architecture.name}' says it does."
-        )
-    with torch.inference_mode(), evaluating(trunk):
-        run = _run(trunk, architecture, blocks)
-        n = len(blocks)
+    row = part.row
+    with torch.inference_mode(), evaluating(part.root):
+        run = _run(part, config)
+        n = part.n_layers
         for layer in range(n):
             _finite(run.enters[layer], f"resid_pre.{layer}")
             _finite(run.leaves[layer], f"resid_post.{layer}")
-        _finite(run.final_norm, "final_norm")
         for layer in range(n - 1):
-            _same(run.leaves[layer], run.enters[layer + 1], f"resid_post.{layer} = resid_pre.{layer + 1}", architecture)
-        _same(run.leaves[-1], run.enters_norm, f"resid_post.{n - 1} = the input of the final norm", architecture)
-        _same(run.final_norm, run.last_hidden_state, "final_norm = the trunk's last hidden state", architecture)
+            _same(run.leaves[layer], run.enters[layer + 1], f"resid_post.{layer} = resid_pre.{layer + 1}", row)
+        last = f"resid_post.{n - 1}"
+        if run.final_norm is not None and run.enters_norm is not None:
+            _finite(run.final_norm, "final_norm")
+            _same(run.leaves[-1], run.enters_norm, f"{last} = the input of the final norm", row)
+            _same(run.final_norm, run.last_hidden_state, "final_norm = the trunk's last hidden state", row)
+        elif run.last_hidden_state.shape == run.leaves[-1].shape:
+            _same(run.leaves[-1], run.last_hidden_state, f"{last} = the trunk's last hidden state", row)
         if run.hidden_states is not None:
-            if len(run.hidden_states) != n + 1:
-                raise _refused(
-                    architecture,
-                    f"transformers gives {len(run.hidden_states)} hidden_states for {n} blocks, not {n + 1}",
-                )
-            ours = [("embed", run.enters[0])]
-            ours += [(f"resid_post.{layer}", run.leaves[layer]) for layer in range(n - 1)]
-            ours += [("final_norm", run.final_norm)]
-            for i, (name, tensor) in enumerate(ours):
-                _same(tensor, run.hidden_states[i], f"{name} = hidden_states[{i}]", architecture)
-        error = max(_prove_block(block, layer, run, architecture) for layer, block in enumerate(blocks))
-    return Proof(architecture.equation.text, error, TOLERANCE, n, run.hidden_states is not None)
+            _cross_check(run, row)
+        error = max(_prove_block(part, layer, run) for layer in range(n))
+    return Proof(row.equation.text, error, TOLERANCE, n, run.hidden_states is not None)
 
 
 @dataclass
 class _Run:
-    """What one pass over random tokens showed; tensors are (batch, seq, d_model) in the model's own dtype."""
+    """What one pass over random input showed; tensors are (batch, seq, d_model) in the model's own dtype."""
 
     enters: list[torch.Tensor]
     leaves: list[torch.Tensor]
     arguments: list[tuple[tuple[Any, ...], dict[str, Any]]]
-    enters_norm: torch.Tensor
-    final_norm: torch.Tensor
+    enters_norm: torch.Tensor | None
+    final_norm: torch.Tensor | None
     last_hidden_state: torch.Tensor
     hidden_states: tuple[torch.Tensor, ...] | None
 
 
-def _run(trunk: nn.Module, architecture: Architecture, blocks: nn.ModuleList) -> _Run:
-    embeddings = trunk.get_input_embeddings()  # type: ignore[operator]
-    generator = torch.Generator().manual_seed(0)
-    ids = torch.randint(embeddings.weight.shape[0], (_BATCH, _LENGTH), generator=generator)
+def _run(part: Part, config: Any) -> _Run:
+    row, n = part.row, part.n_layers
     found: dict[str, torch.Tensor] = {}
     arguments: dict[int, tuple[tuple[Any, ...], dict[str, Any]]] = {}
 
@@ -127,37 +118,75 @@ def _run(trunk: nn.Module, architecture: Architecture, blocks: nn.ModuleList) ->
 
         return hook
 
+    wanted = [f"{end}.{layer}" for layer in range(n) for end in ("enters", "leaves")]
     with ExitStack() as stack:
-        for layer, block in enumerate(blocks):
-            stack.callback(listen(block, "input", keep(f"enters.{layer}")).remove)
-            stack.callback(listen(block, "output", keep(f"leaves.{layer}")).remove)
+
+        def open_(port: Port, name: str) -> None:
+            for handle in port.open(keep(name)):
+                stack.callback(handle.remove)
+
+        for layer, block in enumerate(part.blocks):
+            open_(Port(block, "input"), f"enters.{layer}")
+            open_(Port(block, "output"), f"leaves.{layer}")
             stack.callback(block.register_forward_pre_hook(keep_arguments(layer), with_kwargs=True).remove)
-        norm = find_module(trunk, architecture.final_norm)
-        stack.callback(listen(norm, "input", keep("enters_norm")).remove)
-        stack.callback(listen(norm, "output", keep("final_norm")).remove)
+        if row.final_norm:
+            norm = find_module(part.root, row.final_norm)
+            open_(Port(norm, "input"), "enters_norm")
+            open_(Port(norm, "output"), "final_norm")
+            wanted += ["enters_norm", "final_norm"]
         # transformers hangs its own hooks on the blocks to answer output_hidden_states, once, and keeps them; they do
         # nothing in a pass that does not ask for it.
-        output = trunk(
-            input_ids=ids.to(embeddings.weight.device), use_cache=False, output_hidden_states=True, return_dict=True
-        )
-    wanted = [f"{end}.{layer}" for layer in range(len(blocks)) for end in ("enters", "leaves")]
-    missed = [name for name in (*wanted, "enters_norm", "final_norm") if name not in found]
+        output = part.root(**example(part, config), **_plain(row), output_hidden_states=True, return_dict=True)
+    missed = [name for name in wanted if name not in found]
     if missed:
-        raise _refused(architecture, f"in a whole pass these never ran: {', '.join(missed)}")
-    n = len(blocks)
+        raise _refused(row, f"in a whole pass these never ran: {', '.join(missed)}")
+    key = "decoder_hidden_states" if row.part == "decoder" else "hidden_states"
+    states: tuple[torch.Tensor, ...] | None = getattr(output, key, None)
     return _Run(
         enters=[found[f"enters.{layer}"] for layer in range(n)],
         leaves=[found[f"leaves.{layer}"] for layer in range(n)],
         arguments=[arguments[layer] for layer in range(n)],
-        enters_norm=found["enters_norm"],
-        final_norm=found["final_norm"],
-        last_hidden_state=output.last_hidden_state,
-        hidden_states=getattr(output, "hidden_states", None),
+        enters_norm=found.get("enters_norm"),
+        final_norm=found.get("final_norm"),
+        last_hidden_state=_last_hidden_state(output, states),
+        hidden_states=states if row.hidden_states else None,
     )
 
 
-def _prove_block(block: nn.Module, layer: int, run: _Run, architecture: Architecture) -> float:
+def _last_hidden_state(output: Any, states: Sequence[torch.Tensor] | None) -> torch.Tensor:
+    """T5 with its head gives none of its own name."""
+    found = getattr(output, "last_hidden_state", None)
+    if found is None and states:
+        found = states[-1]
+    if found is None:
+        raise ArchitectureError(f"{type(output).__name__} holds no last hidden state, so the model cannot be proved.")
+    return torch.as_tensor(found)
+
+
+def _plain(row: Architecture) -> dict[str, Any]:
+    """No cache: nothing goes on from the pass."""
+    return {"use_cache": False} if row.causal or row.part == "decoder" else {}
+
+
+def _cross_check(run: _Run, row: Architecture) -> None:
+    n, states = len(run.enters), run.hidden_states or ()
+    if len(states) != n + 1:
+        raise _refused(row, f"transformers gives {len(states)} hidden_states for {n} blocks, not {n + 1}")
+    ours = [("embed", run.enters[0])]
+    ours += [(f"resid_post.{layer}", run.leaves[layer]) for layer in range(n - 1)]
+    if run.final_norm is None:
+        # OPT-350m takes its last state to another width.
+        same = states[-1].shape == run.leaves[-1].shape
+        ours += [(f"resid_post.{n - 1}", run.leaves[-1])] if same else []
+    elif row.normed_last:
+        ours += [("final_norm", run.final_norm)]
+    for i, (name, tensor) in enumerate(ours):
+        _same(tensor, states[i], f"{name} = hidden_states[{i}]", row)
+
+
+def _prove_block(part: Part, layer: int, run: _Run) -> float:
     """Run one block by itself in float32 and return the error of its residual equation."""
+    row, block = part.row, part.blocks[layer]
     weights = {
         name: tensor.float()
         for name, tensor in (*block.named_parameters(), *block.named_buffers())
@@ -172,55 +201,125 @@ def _prove_block(block: nn.Module, layer: int, run: _Run, architecture: Architec
         return lambda tensor: found.__setitem__(kind, tensor.to("cpu", torch.float64))
 
     with ExitStack() as stack:
-        for kind, tap in architecture.block_taps.items():
-            stack.callback(listen(find_module(block, tap.path), tap.end, keep(kind)).remove)
+        for kind, port in part.block_ports(layer).items():
+            if port.pattern:
+                continue
+            for handle in port.open(keep(kind)):
+                stack.callback(handle.remove)
+            if kind in ("head_out", "mlp_hidden"):
+                # What the projection makes of it.
+                given = Port(port.module, "output", block=port.block)
+                for handle in given.open(keep(f"projected {kind}")):
+                    stack.callback(handle.remove)
+        for kind in ("attn_out", "mlp_out"):
+            if kind in part.block_ports(layer):
+                before = Port(part.block_ports(layer)[kind].module, "input")
+                for handle in _open_if_stream(before, keep(f"before {kind}")):
+                    stack.callback(handle.remove)
         functional_call(block, weights, args, kwargs)
-    worst = 0.0
-    for whole, terms in architecture.equation.sums:
-        missed = [kind for kind in (whole, *terms) if kind not in found]
-        if missed:
-            raise _refused(architecture, f"block {layer} ran without its {', '.join(missed)}")
-        for kind in (whole, *terms):
-            _finite(found[kind], f"{kind}.{layer}")
-        equation = f"{whole}.{layer} = {' + '.join(f'{kind}.{layer}' for kind in terms)}"
-        shapes = {tuple(found[kind].shape) for kind in (whole, *terms)}
-        if len(shapes) > 1:
-            raise _refused(architecture, f"{equation} cannot hold: the shapes are {sorted(shapes)}")
-        left, right = found[whole], sum(found[kind] for kind in terms)
-        norms = torch.stack([found[kind].norm(dim=-1) for kind in (whole, *terms)])
-        scale = norms.amin(0) + _STREAM_SHARE * norms.amax(0)
-        error = float(((left - right).norm(dim=-1) / scale.clamp(min=torch.finfo(torch.float32).tiny)).max())
-        if not error <= TOLERANCE:
-            raise _refused(architecture, f"{equation} is off by {error:.2g} of the smallest term")
-        worst = max(worst, error)
+    worst = max(_prove_sum(one, layer, found, block, weights, row) for one in row.equation.sums)
+    for kind, whole in (("head_out", "attn_out"), ("mlp_hidden", "mlp_out")):
+        if f"projected {kind}" in found:
+            scale = part.block_ports(layer)[whole].scale if whole in part.block_ports(layer) else 1.0
+            _prove_projection(kind, whole, scale, layer, found, row)
     if run.leaves[layer].dtype is torch.float32:
         # In the same precision, what was proved of the block by itself must be what it does in a whole pass.
         equation = f"resid_post.{layer} in a whole pass = resid_post.{layer} of the block by itself"
-        _same(run.leaves[layer], found["resid_post"], equation, architecture)
+        _same(run.leaves[layer], found["resid_post"], equation, row)
     return worst
+
+
+def _open_if_stream(port: Port, take: Callable[[torch.Tensor], None]) -> list[Any]:
+    """Listen to a module's first argument, if it is a tensor."""
+
+    def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if args and isinstance(args[0], torch.Tensor):
+            take(args[0])
+
+    return [port.module.register_forward_pre_hook(hook, with_kwargs=True)]
+
+
+def _prove_sum(
+    one: Sum,
+    layer: int,
+    found: dict[str, torch.Tensor],
+    block: nn.Module,
+    weights: dict[str, torch.Tensor],
+    row: Architecture,
+) -> float:
+    """The error of one line of the equation."""
+    # Of terms that only some blocks have, a block has those that ran.
+    terms = [kind for kind in one.terms if kind in found or kind not in row.optional]
+    missed = [kind for kind in (one.whole, *terms) if kind not in found]
+    if missed:
+        raise _refused(row, f"block {layer} ran without its {', '.join(missed)}")
+    for kind in (one.whole, *terms):
+        _finite(found[kind], f"{kind}.{layer}")
+    if len(terms) < 2:
+        raise _refused(row, f"block {layer} adds nothing to {terms[0]}")
+    together = " + ".join(f"{kind}.{layer}" for kind in terms)
+    equation = f"{one.whole}.{layer} = {f'norm({together})' if one.norm else together}"
+    shapes = {tuple(found[kind].shape) for kind in (one.whole, *terms)}
+    if len(shapes) > 1:
+        raise _refused(row, f"{equation} cannot hold: the shapes are {sorted(shapes)}")
+    left, right = found[one.whole], torch.stack([found[kind] for kind in terms]).sum(0)
+    norms = torch.stack([found[kind].norm(dim=-1) for kind in (one.whole, *terms)])
+    if one.norm:
+        right = _normed(right, one.norm, block, weights)
+        # After a norm all is of its size, however small a branch was.
+        norms = torch.stack([left.norm(dim=-1), right.norm(dim=-1)])
+    scale = norms.amin(0) + _STREAM_SHARE * norms.amax(0)
+    error = float(((left - right).norm(dim=-1) / scale.clamp(min=torch.finfo(torch.float32).tiny)).max())
+    if not error <= TOLERANCE:
+        raise _refused(row, f"{equation} is off by {error:.2g} of the smallest term")
+    return error
+
+
+def _normed(x: torch.Tensor, path: str, block: nn.Module, weights: dict[str, torch.Tensor]) -> torch.Tensor:
+    norm = find_module(block, path)
+    own = {name.removeprefix(f"{path}."): w for name, w in weights.items() if name.startswith(f"{path}.")}
+    device = next(iter(own.values())).device if own else "cpu"
+    result = functional_call(norm, own, (x.to(device, torch.float32),))
+    return torch.as_tensor(result).to("cpu", torch.float64)
+
+
+def _prove_projection(
+    kind: str, whole: str, scale: float, layer: int, found: dict[str, torch.Tensor], row: Architecture
+) -> None:
+    """What the last projection gives is what is added, or what a norm or a gate makes that of."""
+    given = found[f"projected {kind}"]
+    candidates = [found[key] for key in (whole, f"before {whole}") if key in found]
+    for other in candidates:
+        one = given * scale if other is candidates[0] else given
+        if one.numel() == other.numel() and _distance(one.reshape(other.shape), other) <= TOLERANCE:
+            return
+    raise _refused(row, f"the projection of {kind}.{layer} does not give {whole}.{layer}")
+
+
+def _distance(a: torch.Tensor, b: torch.Tensor) -> float:
+    scale = b.norm(dim=-1).clamp(min=torch.finfo(torch.float32).tiny)
+    return float(((a - b).norm(dim=-1) / scale).max())
 
 
 def _finite(tensor: torch.Tensor, name: str) -> None:
     if not bool(torch.isfinite(tensor).all()):
         raise ModelError(
-            f"the model's activations at {name} are not finite on random tokens. If it runs in float16, give "
+            f"the model's activations at {name} are not finite on random input. If it runs in float16, give "
             f"dtype='bfloat16' or 'float32'; else its weights are damaged: get them again."
         )
 
 
-def _same(ours: torch.Tensor, theirs: torch.Tensor, equation: str, architecture: Architecture) -> None:
+def _same(ours: torch.Tensor, theirs: torch.Tensor, equation: str, row: Architecture) -> None:
     if ours.shape != theirs.shape:
-        raise _refused(architecture, f"{equation} cannot hold: shapes {tuple(ours.shape)} and {tuple(theirs.shape)}")
-    a, b = ours.to("cpu", torch.float64), theirs.to("cpu", torch.float64)
-    scale = b.norm(dim=-1).clamp(min=torch.finfo(torch.float32).tiny)
-    error = float(((a - b).norm(dim=-1) / scale).max())
+        raise _refused(row, f"{equation} cannot hold: shapes {tuple(ours.shape)} and {tuple(theirs.shape)}")
+    error = _distance(ours.to("cpu", torch.float64), theirs.to("cpu", torch.float64))
     if not error <= TOLERANCE:
-        raise _refused(architecture, f"{equation} is off by {error:.2g}")
+        raise _refused(row, f"{equation} is off by {error:.2g}")
 
 
-def _refused(architecture: Architecture, what: str) -> ArchitectureError:
+def _refused(row: Architecture, what: str) -> ArchitectureError:
     return ArchitectureError(
-        f"the model is not what the row '{architecture.name}' of the architecture table says, so its sites cannot be "
-        f"trusted and it is refused: {what} (relative, tolerance {TOLERANCE:g}; expected {architecture.equation.text})."
+        f"the model is not what the row '{row.name}' of the architecture table says, so its sites cannot be "
+        f"trusted and it is refused: {what} (relative, tolerance {TOLERANCE:g}; expected {row.equation.text})."
         f" Its code was changed, or this version of transformers builds it in another way."
     )

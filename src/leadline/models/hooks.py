@@ -1,14 +1,17 @@
-"""Hooks: how tensors are taken out of a pass, and how a pass ends once nobody waits for more.
+"""Hooks: how tensors are taken out of a pass and changed in it, and how a pass ends once nobody waits for more.
 
-There is one mechanism. A `Reading` hangs hooks on the modules that hold its sites; a pass that `Readings.run` starts
-ends early, by a private exception raised in a hook, as soon as every reading that takes part has all its sites. The
-hooks go when the reading closes, whatever happened inside.
+There is one mechanism. A client (a reading, or an edit) is open for a while; each site that some client wants has one
+hook, which hands the tensor from client to client in the order in which they were opened, so that a reading sees what
+the edits opened before it have made. A pass that `Hooks.run` starts ends early, by a private exception raised in a
+hook, as soon as every reading that takes part has all its sites. Hooks go with the last client that wants them,
+whatever happened inside.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -16,16 +19,17 @@ from torch import nn
 from torch.utils.hooks import RemovableHandle
 
 from leadline.errors import ArchitectureError
-from leadline.models.architectures import Architecture, Tap
+from leadline.models.ports import Port
 from leadline.sites import Site
 
-__all__ = ["Readings", "Receive", "evaluating", "find_module", "listen"]
+__all__ = ["Edit", "Hooks", "Receive", "evaluating", "find_module"]
 
 Receive = Callable[[Site, torch.Tensor], None]
+Edit = Callable[[Site, torch.Tensor], torch.Tensor]
 
 
 class _Stop(Exception):
-    """Raised in a hook when nobody waits for more; never leaves `Readings.run`."""
+    """Raised in a hook when nobody waits for more; never leaves `Hooks.run`."""
 
 
 def find_module(trunk: nn.Module, path: str) -> nn.Module:
@@ -44,31 +48,6 @@ def find_module(trunk: nn.Module, path: str) -> nn.Module:
         ) from error
 
 
-def listen(module: nn.Module, end: str, take: Callable[[torch.Tensor], None]) -> RemovableHandle:
-    """Call `take` with the tensor at one end of a module each time it runs, until the handle is removed."""
-    name = type(module).__name__
-
-    def before(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        # transformers hands the stream over as the first argument, or by this name.
-        take(_first(args[0] if args else kwargs.get("hidden_states"), name, "input"))
-
-    def after(_: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-        take(_first(output, name, "output"))
-
-    if end == "input":
-        return module.register_forward_pre_hook(before, with_kwargs=True)
-    return module.register_forward_hook(after)
-
-
-def _first(value: Any, name: str, end: str) -> torch.Tensor:
-    tensor = value[0] if isinstance(value, (tuple, list)) and value else value
-    if not isinstance(tensor, torch.Tensor):
-        raise ArchitectureError(
-            f"the {end} of {name} is a {type(tensor).__name__}, not a tensor, so the site there cannot be read."
-        )
-    return tensor
-
-
 @contextmanager
 def evaluating(module: nn.Module) -> Iterator[None]:
     """Put every part of a module in eval mode; afterwards put back those that were training."""
@@ -82,55 +61,96 @@ def evaluating(module: nn.Module) -> Iterator[None]:
             part.training = True
 
 
-class _Reading:
-    """One open reading: what it wants and who receives it."""
+@dataclass(eq=False)
+class _Client:
+    """Who wants some sites: a reading receives their tensors, an edit gives others in their place."""
 
-    def __init__(self, sites: Sequence[Site], receive: Receive) -> None:
-        self.sites = frozenset(sites)
-        self.receive = receive
+    sites: frozenset[Site]
+    receive: Receive | None = None
+    edit: Edit | None = None
 
 
-class Readings:
-    """The readings open on one model and the passes under way through it, innermost last."""
+@dataclass(eq=False)
+class _Pass:
+    """A pass under way: the clients that take part, and what the readings among them still wait for."""
 
-    def __init__(self, trunk: nn.Module, architecture: Architecture) -> None:
-        self.trunk = trunk
-        self.architecture = architecture
-        self._open: list[_Reading] = []
-        self._passes: list[dict[_Reading, set[Site]]] = []
+    clients: tuple[_Client, ...]
+    waiting: dict[_Client, set[Site]] = field(default_factory=dict)
+
+
+class Hooks:
+    """The clients open on one model and the passes under way through it, innermost last.
+
+    Parameters
+    ----------
+    port : finds a site on the model.
+    """
+
+    def __init__(self, port: Callable[[Site], Port]) -> None:
+        self._port = port
+        self._open: list[_Client] = []
+        self._handles: dict[Site, list[RemovableHandle]] = {}
+        self._passes: list[_Pass] = []
         self._floors: list[int] = []
 
     @contextmanager
     def reading(self, sites: Iterable[Site], receive: Receive) -> Iterator[None]:
         """Hand each site's tensor to `receive` as it appears, in every pass made inside the body."""
-        reading = _Reading(tuple(sites), receive)
-        with ExitStack() as stack:
-            for site in sorted(reading.sites, key=lambda s: s.depth):
-                tap: Tap = self.architecture.tap(site)
-                handle = listen(find_module(self.trunk, tap.path), tap.end, self._taker(reading, site))
-                stack.callback(handle.remove)
-            self._open.append(reading)
-            stack.callback(self._open.remove, reading)
+        with self._client(_Client(frozenset(sites), receive=receive)):
             yield
 
-    def _taker(self, reading: _Reading, site: Site) -> Callable[[torch.Tensor], None]:
-        def take(tensor: torch.Tensor) -> None:
-            waiting = self._passes[-1] if self._passes else None
-            if waiting is not None and reading not in waiting:
-                return
-            reading.receive(site, tensor)
-            if waiting is not None:
-                waiting[reading].discard(site)
-                if not any(waiting.values()):
-                    raise _Stop
+    @contextmanager
+    def editing(self, sites: Iterable[Site], edit: Edit) -> Iterator[None]:
+        """Put what `edit` makes of each site's tensor in its place, in every pass made inside the body."""
+        with self._client(_Client(frozenset(sites), edit=edit)):
+            yield
 
-        return take
+    @contextmanager
+    def _client(self, client: _Client) -> Iterator[None]:
+        with ExitStack() as stack:
+            self._open.append(client)
+            stack.callback(self._close, client)
+            for site in sorted(client.sites, key=lambda s: s.depth):
+                if site not in self._handles:
+                    self._handles[site] = self._port(site).open(self._visitor(site))
+            yield
+
+    def _close(self, client: _Client) -> None:
+        self._open.remove(client)
+        wanted = {site for other in self._open for site in other.sites}
+        for site in [site for site in self._handles if site not in wanted]:
+            for handle in self._handles.pop(site):
+                handle.remove()
+
+    def wants(self, kind: str) -> bool:
+        """Whether some open client wants a site of this kind."""
+        return any(site.kind == kind for client in self._open for site in client.sites)
+
+    def _visitor(self, site: Site) -> Callable[[torch.Tensor], torch.Tensor | None]:
+        def visit(tensor: torch.Tensor) -> torch.Tensor | None:
+            now = self._passes[-1] if self._passes else None
+            current, edited = tensor, False
+            for client in tuple(now.clients if now is not None else self._open):
+                if site not in client.sites:
+                    continue
+                if client.edit is not None:
+                    current, edited = client.edit(site, current), True
+                    continue
+                assert client.receive is not None
+                client.receive(site, current)
+                if now is not None:
+                    now.waiting[client].discard(site)
+                    if not any(now.waiting.values()):
+                        raise _Stop
+            return current if edited else None
+
+        return visit
 
     def run(self, run: Callable[[], Any]) -> Any:
         """Make one pass by calling `run`, to its end or to the last site that an open reading waits for.
 
-        A pass that is made inside another (from a `receive`) serves the readings opened since that one began, and no
-        others, whose tensors it would mix up.
+        A pass that is made inside another (from a `receive` or an `edit`) serves the clients opened since that one
+        began, and no others, whose tensors it would mix up.
 
         Returns
         -------
@@ -141,8 +161,9 @@ class Readings:
         ArchitectureError : the pass ended without coming by a wanted site.
         """
         floor = self._floors[-1] if self._floors else 0
-        waiting = {reading: set(reading.sites) for reading in self._open[floor:]}
-        self._passes.append(waiting)
+        clients = tuple(self._open[floor:])
+        now = _Pass(clients, {client: set(client.sites) for client in clients if client.receive is not None})
+        self._passes.append(now)
         self._floors.append(len(self._open))
         try:
             result = run()
@@ -151,7 +172,7 @@ class Readings:
         finally:
             self._passes.pop()
             self._floors.pop()
-        missed = sorted({site for sites in waiting.values() for site in sites}, key=lambda s: s.depth)
+        missed = sorted({site for sites in now.waiting.values() for site in sites}, key=lambda s: s.depth)
         if missed:
             raise ArchitectureError(
                 f"the model ran without passing {', '.join(site.name for site in missed)}: part of it was skipped "

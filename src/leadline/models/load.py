@@ -13,10 +13,11 @@ from torch import nn
 
 from leadline.errors import ModelError, did_you_mean
 from leadline.events import SILENT, Event, EventSink, stage
+from leadline.models.architectures import find_architectures
 from leadline.models.catalogue import BUNDLED, bundled_file
 from leadline.models.gguf import dense_folder
 from leadline.models.model import Model
-from leadline.models.pretrained import read_config, read_module, read_tokenizer
+from leadline.models.pretrained import plain_processor, read_config, read_module, read_processor, read_tokenizer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -35,6 +36,8 @@ def load_model(
     dtype: str | torch.dtype = "auto",
     device: str | torch.device = "auto",
     revision: str | None = None,
+    processor: Any = None,
+    modules_only: bool = False,
     events: EventSink = SILENT,
 ) -> Model:
     """Load a model, and prove that its sites are where its architecture's row says.
@@ -43,11 +46,15 @@ def load_model(
     ----------
     spec : the name of a bundled model (`"smollm2-135m"`), a folder, a `.gguf` file, a Hugging Face id (looked up in
         the local cache first), or a transformers module, which is used as it is.
-    tokenizer : a name, a folder or a tokenizer, in place of the model's own; needed for a module.
+    tokenizer : a name, a folder or a tokenizer, in place of the model's own; needed for a module that reads text.
     dtype : `"float32"`, `"bfloat16"`, `"float16"` or torch's own. `"auto"` is bfloat16 where the device is fast in
         it (CUDA; a CPU with AMX) and float32 elsewhere, and leaves a module as it is.
     device : as torch names it. `"auto"` is CUDA where there is some, else the CPU, and leaves a module where it is.
     revision : a branch, tag or commit on the hub.
+    processor : what turns pictures or sounds into arrays, in place of the model's own. With `modules_only`, a function
+        from a list of inputs to a tensor (or to a mapping of arguments) with the batch first; arrays need none.
+    modules_only : take a `torch.nn.Module` of any kind, prove nothing, and offer its modules alone, as in
+        `module:layer4.1`.
     events : takes the stages `load` and `convert`.
 
     Raises
@@ -59,7 +66,7 @@ def load_model(
     if isinstance(spec, nn.Module):
         if revision is not None:
             raise ModelError("revision= is for models of the Hugging Face hub, but a module was given; leave it out.")
-        return _from_module(spec, tokenizer, dtype, device, events)
+        return _from_module(spec, tokenizer, dtype, device, events, processor, modules_only)
     text = os.fspath(spec)
     if not text.strip():
         raise ModelError(
@@ -75,26 +82,49 @@ def load_model(
             )
         config = read_config(where, **options)
         module = read_module(where, config, wanted, events=events, **options)
-        own = read_tokenizer(where, **options) if tokenizer is None else _tokenizer(tokenizer, events)
-        return Model(module.to(target), own, name=name, source=source)
+        rows = find_architectures(config)
+        own: Any = None
+        if tokenizer is not None:
+            own = _tokenizer(tokenizer, events)
+        elif any("text" in row.inputs for row in rows):
+            own = read_tokenizer(where, **options)
+        if processor is None and any(row.inputs != "text" for row in rows):
+            processor = read_processor(where, config, rows, events=events, **options)
+        return Model(module.to(target), own, name=name, source=source, processor=processor, modules_only=modules_only)
 
 
 def _from_module(
-    module: nn.Module, tokenizer: Any, dtype: str | torch.dtype, device: str | torch.device, events: EventSink
+    module: nn.Module,
+    tokenizer: Any,
+    dtype: str | torch.dtype,
+    device: str | torch.device,
+    events: EventSink,
+    processor: Any,
+    modules_only: bool,
 ) -> Model:
-    if tokenizer is None:
+    config = getattr(module, "config", None)
+    rows = () if modules_only else find_architectures(config)
+    if tokenizer is None and any("text" in row.inputs for row in rows):
         raise ModelError(
             f"a module was given ({type(module).__name__}) without its tokenizer; give tokenizer= (a name, a folder or "
             f"the object)."
         )
-    own = _tokenizer(tokenizer, events)
+    own = None if tokenizer is None else _tokenizer(tokenizer, events)
     if device != "auto" and not any(parameter.is_meta for parameter in module.parameters()):
         module = module.to(_device(device))
     if dtype != "auto":
         module = module.to(_dtype(dtype, torch.device("cpu")))
-    config = getattr(module, "config", None)
+    if processor is None:
+        processor = plain_processor(config, rows, events)
     name = getattr(config, "_name_or_path", "") or type(module).__name__
-    return Model(module, own, name=name, source=f"a {type(module).__name__} in memory")
+    return Model(
+        module,
+        own,
+        name=name,
+        source=f"a {type(module).__name__} in memory",
+        processor=processor,
+        modules_only=modules_only,
+    )
 
 
 def _tokenizer(tokenizer: Any, events: EventSink) -> PreTrainedTokenizerBase:

@@ -1,86 +1,83 @@
-"""`Model`: a loaded, proved model that can be read at its sites."""
+"""`Model`: a loaded, proved model that can be read and edited at its sites."""
 
 from __future__ import annotations
 
 import copy
-import hashlib
-import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from leadline.errors import DataError, ModelError, SiteError
-from leadline.models.architectures import Architecture, find_architecture
+from leadline.errors import ArchitectureError, DataError, ModelError, SiteError, did_you_mean
+from leadline.models.architectures import Architecture, find_architectures
+from leadline.models.batches import Batch, batch_of, text_arguments
 from leadline.models.check import Proof, prove
-from leadline.models.hooks import Readings, Receive, evaluating, find_module
-from leadline.sites import Site, expand_sites
+from leadline.models.encoded import Encoded
+from leadline.models.hooks import Edit, Hooks, Receive, evaluating
+from leadline.models.identity import fingerprint_of
+from leadline.models.part import Part
+from leadline.models.ports import Port
+from leadline.models.prefix import Prefix
+from leadline.models.texts import Input, encode_texts, name_rows
+from leadline.models.vision import encode_arrays, encode_captioned, encode_pictures, encode_sounds
+from leadline.sites import Site, expand_sites, split_patterns
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 __all__ = ["Model"]
 
-# Chat messages in the form of transformers: {"role": ..., "content": ...}.
-Input = str | Sequence[Mapping[str, Any]]
-
-# What a config says about how it was saved or is to be run, not about what the model computes.
-_VOLATILE = frozenset(
-    {
-        "architectures",
-        "dtype",
-        "torch_dtype",
-        "transformers_version",
-        "use_cache",
-        "output_attentions",
-        "output_hidden_states",
-        "return_dict",
-    }
-)
-_CHUNK = 1 << 26
 # A batch of `activations_of`, in tokens.
 _SCORING_TOKENS = 4096
+# Where a text is expected and something else came.
+_KINDS = {"text": "texts", "image": "pictures", "audio": "sounds", "image+text": "pictures with a text, or texts"}
 
 
 class Model:
-    """A transformer whose residual equation has been proved, with its tokenizer.
+    """A model whose residual equation has been proved, with what turns inputs into its tokens.
 
-    Making one proves it (`leadline.models.check`), so there is no unproved Model. Use `load_model`. One thread at a
-    time may read it.
+    Making one proves every part of it (`leadline.models.check`), so there is no unproved Model. Use `load_model`. One
+    thread at a time may read it.
 
     Parameters
     ----------
-    module : a transformers model, with or without its language-model head.
-    tokenizer : its tokenizer.
+    module : a transformers model, with or without its head; with `modules_only` any module.
+    tokenizer : its tokenizer; None for a model that reads no text.
     name : for a person, as in `"smollm2-135m"`.
     source : where it was loaded from.
     architecture : a row for a model that the table does not know; None looks it up.
+    processor : what turns pictures or sounds into arrays; for `modules_only` a function from a list of inputs to a
+        tensor, or to a mapping of arguments, with the batch first.
+    modules_only : prove nothing, and offer only `module:PATH` sites.
 
     Attributes
     ----------
     trunk : the part of `module` that is run: everything up to the final norm, never a head.
-    architecture, proof : the row that says where the sites are, and what was found at load.
-    n_layers, d_model, n_heads, n_parameters : sizes.
-    max_tokens : the longest input the model takes, or None where its config sets no limit.
+    parts : by name its proved stacks of blocks; most models have one, named `""`. The first is what `architecture`,
+        `proof`, `n_layers`, `d_model` and `n_heads` are of. Empty with `modules_only`.
+    n_parameters : of the whole module.
+    max_tokens : the longest text that the model takes, or None where its config sets no limit.
 
     Raises
     ------
-    ArchitectureError : no row fits, or the row is disproved on the model's weights.
+    ArchitectureError : no row fits, or a row is disproved on the model's weights.
     ModelError : the weights are not loaded, or not finite.
     """
 
     def __init__(
         self,
         module: nn.Module,
-        tokenizer: PreTrainedTokenizerBase,
+        tokenizer: PreTrainedTokenizerBase | None,
         *,
         name: str,
         source: str,
         architecture: Architecture | None = None,
+        processor: Any = None,
+        modules_only: bool = False,
     ) -> None:
         if any(parameter.is_meta for parameter in module.parameters()):
             raise ModelError(f"the weights of '{name}' are not loaded (they are on the meta device); load them first.")
@@ -88,41 +85,131 @@ class Model:
         self.source = source
         self.module = module
         self.tokenizer = tokenizer
-        self.architecture = architecture or find_architecture(getattr(module, "config", None))
-        self.config = cast("Any", module.config)
+        self.processor = processor
+        self.modules_only = modules_only
         self.trunk: nn.Module = getattr(module, "base_model", module)
-        self.proof: Proof = prove(self.trunk, self.architecture)
-        self.n_layers = len(find_module(self.trunk, self.architecture.blocks))  # type: ignore[arg-type]
-        self.d_model = int(self.config.hidden_size)
-        self.n_heads = int(self.config.num_attention_heads)
+        self.config: Any = getattr(self.trunk, "config", None) or getattr(module, "config", None)
+        self.parts: dict[str, Part] = {}
+        if not modules_only:
+            self.parts = self._parts((architecture,) if architecture else find_architectures(self.config))
         self.n_parameters = sum(parameter.numel() for parameter in module.parameters())
-        self.max_tokens: int | None = getattr(self.config, "max_position_embeddings", None)
-        self._readings = Readings(self.trunk, self.architecture)
+        self._hooks = Hooks(self._port)
+
+    def _parts(self, rows: Sequence[Architecture]) -> dict[str, Part]:
+        found = {}
+        for row in rows:
+            try:
+                part = Part(self.trunk, row, self.config)
+            except ArchitectureError:
+                # An encoder may have been saved without its decoder, or a tower without the other.
+                if row is not rows[0]:
+                    continue
+                raise
+            part.proof = prove(part, self.config)
+            found[row.part] = part
+        return found
 
     def __repr__(self) -> str:
+        if self.modules_only:
+            what = f"{type(self.module).__name__}, named modules only"
+        else:
+            what = f"{self.architecture.name}, {self.n_layers} layers, d_model {self.d_model}"
         return (
-            f"Model('{self.name}', {self.architecture.name}, {self.n_layers} layers, d_model {self.d_model}, "
-            f"{self.n_parameters / 1e6:,.1f} M parameters, {str(self.dtype).removeprefix('torch.')} on {self.device})"
+            f"Model('{self.name}', {what}, {self.n_parameters / 1e6:,.1f} M parameters, "
+            f"{str(self.dtype).removeprefix('torch.')} on {self.device})"
         )
 
+    # ---- what it is
+
     @property
-    def _embeddings(self) -> torch.Tensor:
-        return self.trunk.get_input_embeddings().weight  # type: ignore[operator]
+    def part(self) -> Part:
+        """The part that the model is mostly used for.
+
+        Raises
+        ------
+        ModelError : the model was loaded for named modules only.
+        """
+        if not self.parts:
+            raise ModelError(
+                f"'{self.name}' was loaded for named modules only, so no layers or residual stream of it are known; "
+                f"name modules, as in 'module:layer4.1'."
+            )
+        return next(iter(self.parts.values()))
+
+    @property
+    def architecture(self) -> Architecture:
+        """The row of the table of the first part."""
+        return self.part.row
+
+    @property
+    def proof(self) -> Proof:
+        """What was found at load of the first part."""
+        assert self.part.proof is not None
+        return self.part.proof
+
+    @property
+    def n_layers(self) -> int:
+        """Blocks of the first part."""
+        return self.part.n_layers
+
+    @property
+    def d_model(self) -> int:
+        """The width of the first part's stream."""
+        return self.part.d_model
+
+    @property
+    def n_heads(self) -> int:
+        """Attention heads a block of the first part."""
+        return self.part.n_heads
+
+    @property
+    def max_tokens(self) -> int | None:
+        """The longest text that the model takes, or None where its config sets no limit."""
+        text = next((part for part in self.parts.values() if "text" in part.row.inputs), None)
+        limit = getattr(text.config, "max_position_embeddings", None) if text else None
+        if limit is None:
+            return None
+        # RoBERTa counts its positions from behind the padding id.
+        return int(limit) - (self.config.pad_token_id + 1 if self.config.model_type in _OFFSET_POSITIONS else 0)
+
+    @property
+    def _weights(self) -> torch.Tensor:
+        if self.parts:
+            return self.part.weights
+        return next((p for p in self.module.parameters() if p.is_floating_point()), torch.zeros(()))
 
     @property
     def dtype(self) -> torch.dtype:
-        """The dtype of the residual stream's weights."""
-        return self._embeddings.dtype
+        """The dtype of the blocks' weights."""
+        return self._weights.dtype
 
     @property
     def device(self) -> torch.device:
         """Where the model's input goes."""
-        return self._embeddings.device
+        return self._weights.device
 
     @property
     def kinds(self) -> tuple[str, ...]:
-        """The kinds of site that this architecture offers."""
-        return self.architecture.kinds
+        """The kinds of site that the first part offers."""
+        return self.part.kinds
+
+    @property
+    def default_sites(self) -> str:
+        """The stream after every block, before the first, and after the final norm where there is one."""
+        part = self.part
+        prefix = f"{part.name}:" if part.name else ""
+        kinds = ["embed", "resid_post.*", *(["final_norm"] if "final_norm" in part.kinds else [])]
+        return " ".join(prefix + kind for kind in kinds)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """16 hex digits of the SHA-256 over the config, every weight, the tokenizer and the processor.
+
+        Computed on first use.
+        """
+        return fingerprint_of(self.module, self.config, self.tokenizer, self.processor)
+
+    # ---- sites
 
     def sites(self, patterns: str | Site | Iterable[str | Site]) -> tuple[Site, ...]:
         """Expand site patterns into this model's sites, in the order of computation.
@@ -131,12 +218,94 @@ class Model:
         ------
         SiteError : a pattern outside the grammar, or a site that this model does not have.
         """
-        return expand_sites(patterns, n_layers=self.n_layers, n_heads=self.n_heads, offered=self.kinds)
+        found: set[Site] = set()
+        for pattern in split_patterns(patterns):
+            name, colon, _ = pattern.partition(":")
+            if colon and name == "module":
+                site = Site.parse(pattern)
+                self._module(site)
+                found.add(site)
+                continue
+            part = self._part_named(name if colon else "", pattern)
+            found.update(
+                expand_sites(pattern, n_layers=part.n_layers, n_heads=part.n_heads, offered=part.kinds, has=part.has)
+            )
+        return tuple(sorted(found, key=lambda site: site.depth))
+
+    def _part_named(self, name: str, pattern: str) -> Part:
+        if name in self.parts:
+            return self.parts[name]
+        if not self.parts:
+            raise SiteError(
+                f"'{pattern}': '{self.name}' was loaded for named modules only; name them, as in 'module:layer4.1'."
+            )
+        if not name:
+            raise SiteError(
+                f"'{pattern}': '{self.name}' has the parts {', '.join(self.parts)}; say which, as in "
+                f"'{next(iter(self.parts))}:{pattern}'."
+            )
+        named = [f"{part}:" for part in self.parts if part]
+        raise SiteError(
+            f"'{pattern}': '{self.name}' has no part '{name}'; "
+            + (f"its parts are {', '.join(named)}" if named else "it has one part, whose sites are named without")
+            + "."
+        )
+
+    def _module(self, site: Site) -> nn.Module:
+        try:
+            return self.module.get_submodule(site.path)
+        except AttributeError:
+            names = [name for name, _ in self.module.named_modules() if name]
+            shown = ", ".join(names[:6]) + (", ..." if len(names) > 6 else "")
+            raise SiteError(
+                f"'{site.name}': {type(self.module).__name__} has no module '{site.path}'; it has {shown}."
+                + did_you_mean(site.path, names)
+            ) from None
+
+    def _port(self, site: Site) -> Port:
+        if site.kind == "module":
+            return Port(self._module(site), free=True)
+        return self.parts[site.part].port(site)
+
+    def part_of(self, sites: Iterable[Site]) -> Part | None:
+        """The one part that all of some sites are read in; None with `modules_only`.
+
+        Raises
+        ------
+        SiteError : they belong to several parts, which take different inputs or have different positions.
+        """
+        if not self.parts:
+            return None
+        names = sorted({site.part for site in sites if site.kind != "module"})
+        if len(names) > 1:
+            raise SiteError(
+                f"the sites belong to several parts ({', '.join(name or 'the language model' for name in names)}) "
+                f"whose positions differ; extract each into a store of its own."
+            )
+        return self.parts[names[0]] if names else self.part
 
     def width(self, site: str | Site) -> int:
-        """The number of dimensions at a site."""
-        self._one(site)
-        return self.d_model
+        """The number of dimensions at a site.
+
+        Raises
+        ------
+        SiteError : no site of this model, or a named module, whose width only a pass shows (`widths`).
+        """
+        one = self._one(site)
+        if one.kind == "module":
+            raise SiteError(f"the width at '{one.name}' is known from a pass alone; use widths(sites, row).")
+        return self.parts[one.part].width(one)
+
+    def widths(self, sites: Sequence[Site], row: Encoded | None = None) -> dict[Site, int]:
+        """The width at each site; a pass over `row` tells those of named modules."""
+        found = {site: self.parts[site.part].width(site) for site in sites if site.kind != "module"}
+        rest = [site for site in sites if site.kind == "module"]
+        if rest:
+            if row is None:
+                raise SiteError(f"the width at '{rest[0].name}' is known from a pass alone; give a row.")
+            seen = self.read_rows([row], rest)
+            found.update({site: int(tensor.shape[-1]) for site, tensor in seen.items()})
+        return {site: found[site] for site in sites}
 
     def _one(self, site: str | Site) -> Site:
         found = self.sites([site])
@@ -144,7 +313,7 @@ class Model:
             raise SiteError(f"'{site}' names {len(found)} sites; expected one, as in '{found[0].name}'.")
         return found[0]
 
-    # ---- text to token ids
+    # ---- inputs to tokens
 
     def encode(self, inputs: Sequence[Input]) -> list[list[int]]:
         """Turn texts or chats into token ids, unpadded and uncut.
@@ -164,101 +333,169 @@ class Model:
         """
         if isinstance(inputs, str):
             raise DataError("encode takes a list of texts or chats, but was given one text; put it in a list.")
-        texts = {i: row for i, row in enumerate(inputs) if isinstance(row, str)}
-        chats = {i: self._render(i, row) for i, row in enumerate(inputs) if not isinstance(row, str)}
-        ids: list[list[int]] = [[]] * len(inputs)
-        # A template writes the special tokens itself; the tokenizer must not add them again.
-        for rows, special in ((texts, True), (chats, False)):
-            if rows:
-                encoded = self.tokenizer(
-                    list(rows.values()),
-                    add_special_tokens=special,
-                    padding=False,
-                    truncation=False,
-                    return_attention_mask=False,
-                    return_token_type_ids=False,
-                    verbose=False,
-                )["input_ids"]
-                for i, row in zip(rows, encoded, strict=True):
-                    ids[i] = list(row)
-        self._check(ids)
-        return ids
+        return [list(row.ids) for row in self._encode_texts(inputs, offsets=False)]
 
-    def _render(self, i: int, messages: Any) -> str:
-        from jinja2 import TemplateError
+    def encode_rows(self, inputs: Sequence[Any], *, part: Part | None = None, offsets: bool = False) -> list[Encoded]:
+        """Turn inputs of any kind into rows for one part of the model.
 
-        well_formed = (
-            isinstance(messages, Sequence)
-            and len(messages) > 0
-            and all(isinstance(m, Mapping) and "role" in m and "content" in m for m in messages)
+        Parameters
+        ----------
+        inputs : texts, chats, pictures, sounds, pictures with a text, or arrays (`leadline.data`).
+        part : the part that will be read; by default the first.
+        offsets : note for each token where it stands in the text.
+
+        Raises
+        ------
+        DataError : inputs of a kind that the part does not take, or one that cannot be read; names the row.
+        """
+        if self.modules_only and self.tokenizer is None:
+            return encode_arrays(inputs, self.processor, self.name)
+        wanted = "text" if self.modules_only else (part or self.part).row.inputs
+        given = {_modality(row) for row in inputs}
+        fits = {"text": {"text"}, "image": {"image"}, "audio": {"audio"}, "image+text": {"captioned", "text"}}[wanted]
+        if not given <= fits or len(given) > 1:
+            strange = ", ".join(sorted(given - fits) or sorted(given))
+            whom = f"this part of '{self.name}'" if len(self.parts) > 1 else f"'{self.name}'"
+            raise DataError(f"the rows are of the kind {strange}, but {whom} takes {_KINDS[wanted]}.")
+        if wanted == "text" or given == {"text"}:
+            rows = self._encode_texts(inputs, offsets=offsets)
+            return [_shifted(row) for row in rows] if part is not None and part.row.part == "decoder" else rows
+        assert part is not None or self.parts
+        if self.processor is None:
+            raise DataError(f"'{self.name}' was loaded without a processor for {_KINDS[wanted]}; give processor=.")
+        one = part or self.part
+        if wanted == "image":
+            return encode_pictures(self.processor, inputs, one)
+        if wanted == "audio":
+            return encode_sounds(self.processor, inputs, one)
+        rows = encode_captioned(
+            _image_processor(self.processor), self._tokenizer(), inputs, self.config, self.name, offsets=offsets
         )
-        if not well_formed:
-            raise DataError(
-                f"row {i} is neither a text nor a chat; expected a string, or a list of "
-                f"{{'role': ..., 'content': ...}} with at least one message."
-            )
-        if not getattr(self.tokenizer, "chat_template", None):
-            raise DataError(
-                f"row {i} is a chat, but the tokenizer of '{self.name}' has no chat template; give the data as plain "
-                f"texts, or a model that was tuned for chat."
-            )
-        try:
-            rendered = self.tokenizer.apply_chat_template([dict(m) for m in messages], tokenize=False)
-        except TemplateError as error:
-            raise DataError(
-                f"row {i}: the chat template of '{self.name}' refuses these messages ({error}); change their roles or "
-                f"order to what it takes."
-            ) from error
-        return str(rendered)
+        self._check([list(row.ids) for row in rows])
+        return rows
+
+    def _tokenizer(self) -> PreTrainedTokenizerBase:
+        if self.tokenizer is None:
+            raise DataError(f"'{self.name}' was loaded without a tokenizer, so it takes no texts; give tokenizer=.")
+        return self.tokenizer
+
+    def _encode_texts(self, inputs: Sequence[Input], *, offsets: bool) -> list[Encoded]:
+        rows = encode_texts(self._tokenizer(), inputs, self.name, offsets=offsets)
+        self._check([list(row.ids) for row in rows])
+        return rows
 
     def _check(self, ids: list[list[int]]) -> None:
         empty = [i for i, row in enumerate(ids) if not row]
         if empty:
-            raise DataError(f"no tokens in {_rows(empty)}; every row needs some text. Remove them or fill them in.")
+            raise DataError(f"no tokens in {name_rows(empty)}; every row needs some text. Remove them or fill them in.")
         if self.max_tokens is not None:
             long = [i for i, row in enumerate(ids) if len(row) > self.max_tokens]
             if long:
                 raise DataError(
-                    f"longer than the {self.max_tokens:,} tokens that '{self.name}' takes: {_rows(long)} (the longest "
-                    f"has {max(len(ids[i]) for i in long):,}). Shorten or remove them; nothing is cut off silently."
+                    f"longer than the {self.max_tokens:,} tokens that '{self.name}' takes: {name_rows(long)} (the "
+                    f"longest has {max(len(ids[i]) for i in long):,}). Shorten or remove them; nothing is cut off "
+                    f"silently."
                 )
-        n_known = self._embeddings.shape[0]
-        foreign = [i for i, row in enumerate(ids) if max(row) >= n_known]
+        n_known = self._n_embeddings
+        foreign = [i for i, row in enumerate(ids) if n_known is not None and max(row) >= n_known]
         if foreign:
             raise ModelError(
-                f"the tokenizer gives ids up to {max(max(ids[i]) for i in foreign)} in {_rows(foreign)}, but "
+                f"the tokenizer gives ids up to {max(max(ids[i]) for i in foreign)} in {name_rows(foreign)}, but "
                 f"'{self.name}' has {n_known} embeddings; give the model's own tokenizer."
             )
 
-    # ---- reading
+    @property
+    def _n_embeddings(self) -> int | None:
+        text = next((part for part in self.parts.values() if "text" in part.row.inputs), None)
+        if text is None:
+            return None
+        return int(text.root.get_input_embeddings().weight.shape[0])  # type: ignore[operator]
+
+    # ---- reading and editing
 
     @contextmanager
     def reading(self, sites: Iterable[Site], receive: Receive) -> Iterator[None]:
-        """Hand the tensor of each site to `receive` as soon as it appears, in every `forward` inside the body.
+        """Hand the tensor of each site to `receive` as soon as it appears, in every pass made inside the body.
 
         So a tensor can be pooled at once and be freed. The hooks are gone when the body ends, however it ends.
-        Readings may be nested, and one may be opened inside another's `receive`.
+        Readings and edits may be nested, and one may be opened inside another's `receive`.
 
         Parameters
         ----------
         sites : sites of this model, as `Model.sites` gives them.
         receive : called with the site and its tensor (batch, seq, width), which is the model's own: it must not be
-            written to, and to keep it, clone it. An exception raised here leaves `forward`.
+            written to, and to keep it, clone it. An exception raised here leaves the pass.
 
         Raises
         ------
         SiteError : a site that this model does not have.
         """
-        with evaluating(self.module), self._readings.reading(self.sites(list(sites)), receive):
+        wanted = self.sites(list(sites))
+        with ExitStack() as stack:
+            stack.enter_context(evaluating(self.module))
+            if any(site.kind == "attn_pattern" for site in wanted):
+                stack.enter_context(self._eager())
+            stack.enter_context(self._hooks.reading(wanted, receive))
             yield
 
-    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None) -> torch.Tensor | None:
+    @contextmanager
+    def editing(self, sites: str | Site | Iterable[str | Site], edit: Edit) -> Iterator[None]:
+        """Put what `edit` makes of each site's tensor in its place, in every pass made inside the body.
+
+        In `forward`, in the module's own call, and in generation. Readings opened inside the body see the edited
+        tensor, those opened around it the one before. The hooks are gone when the body ends, however it ends.
+
+        Parameters
+        ----------
+        sites : sites of this model or patterns; an attention pattern cannot be edited.
+        edit : called with the site and its tensor (batch, seq, width) as it is; returns one of the same shape. With a
+            key-value cache, seq counts the new tokens alone.
+
+        Raises
+        ------
+        SiteError : a site that this model does not have or that cannot be edited, or an edit of another shape.
+
+        Examples
+        --------
+        >>> with model.editing("resid_post.8", lambda site, x: x + 4 * direction):  # doctest: +SKIP
+        ...     model.module.generate(**inputs)
+        """
+        wanted = self.sites(sites)
+        fixed = [site.name for site in wanted if site.kind == "attn_pattern"]
+        if fixed:
+            raise SiteError(f"{fixed[0]} can be read but not edited; edit head_out or attn_out instead.")
+        with evaluating(self.module), self._hooks.editing(wanted, edit):
+            yield
+
+    @contextmanager
+    def _eager(self) -> Iterator[None]:
+        """Let attention give its weights, which the fast implementations never hold as a whole."""
+        before = getattr(self.module.config, "_attn_implementation", None)
+        if before in (None, "eager"):
+            yield
+            return
+        self.module.set_attn_implementation("eager")  # type: ignore[operator]
+        try:
+            yield
+        finally:
+            self.module.set_attn_implementation(before)  # type: ignore[operator]
+
+    def forward(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        *,
+        after: Prefix | None = None,
+        rows: torch.Tensor | None = None,
+    ) -> torch.Tensor | None:
         """Make one pass through the trunk, serving the open readings; nothing after their last site is computed.
 
         Parameters
         ----------
-        input_ids : (batch, seq) token ids, padded with any token on either side.
+        input_ids : (batch, seq) token ids, padded with any token on either side; on the right alone with `after`.
         attention_mask : (batch, seq), 1 at real tokens; None where all are real.
+        after : prefixes that the rows go on from.
+        rows : (batch,) which of the prefixes each row has; None where there is one, or as many as rows.
 
         Returns
         -------
@@ -268,12 +505,74 @@ class Model:
         ------
         ModelError : the shapes do not fit, or a row has no real token.
         """
-        arguments = self._arguments(input_ids, attention_mask)
+        arguments: dict[str, Any] = text_arguments(input_ids, attention_mask, self.part)
+        arguments = {key: value.to(self.device) for key, value in arguments.items()}
+        if after is not None:
+            if "attention_mask" in arguments:
+                raise ModelError("rows that go on from a prefix are padded on the right alone; move the padding.")
+            arguments |= {"past_key_values": after.take(_parents(after, rows, len(input_ids))), "use_cache": True}
+        return self._run(self.part, arguments)
+
+    def prefix(
+        self, input_ids: torch.Tensor, *, after: Prefix | None = None, rows: torch.Tensor | None = None
+    ) -> Prefix:
+        """Compute prefixes of equal length once, for many rows to go on from; serves the open readings.
+
+        Parameters
+        ----------
+        input_ids : (n, length) token ids, without padding.
+        after, rows : as in `forward`: prefixes may go on from prefixes.
+
+        Raises
+        ------
+        ModelError : the model keeps no key-value cache.
+        """
+        from transformers import DynamicCache
+
+        if not self.can_share_prefixes:
+            raise ModelError(f"'{self.name}' keeps no key-value cache from which rows could go on.")
+        start = 0 if after is None else after.length
+        if after is None:
+            cache = DynamicCache(config=self.part.config)
+        else:
+            cache = after.take(_parents(after, rows, len(input_ids)))
+        arguments = {"input_ids": input_ids.to(self.device), "past_key_values": cache, "use_cache": True}
+        self._run(self.part, arguments)
+        return Prefix(cache, start + input_ids.shape[1], len(input_ids))
+
+    @property
+    def can_share_prefixes(self) -> bool:
+        """Whether rows can go on from a common prefix's key-value cache."""
+        if not self.parts:
+            return False
+        row = self.part.row
+        return row.causal and row.caches and not row.part and row.inputs in ("text", "image+text")
+
+    def run(self, batch: Batch, part: Part | None = None) -> torch.Tensor | None:
+        """Make one pass of a batch of rows through one part (the first by default), as `forward` does of token ids."""
+        return self._run(part or (self.part if self.parts else None), dict(batch.arguments))
+
+    def _run(self, part: Part | None, arguments: dict[str, Any]) -> torch.Tensor | None:
+        mask = arguments.get("attention_mask")
+        if mask is not None and not bool(mask[:, 0].all()) and self._hooks.wants("attn_pattern"):
+            raise ModelError("attention patterns count positions from the first: pad the rows on the right.")
         with torch.inference_mode(), evaluating(self.module):
-            output = self._readings.run(
-                lambda: self.trunk(**arguments, use_cache=False, output_hidden_states=False, return_dict=True)
-            )
-        return None if output is None else output.last_hidden_state
+            if part is None:
+                positional = [arguments.pop("")] if "" in arguments else []
+                return self._tensor(self._hooks.run(lambda: self.module(*positional, **arguments)))
+            if part.row.causal or part.row.part == "decoder":
+                arguments.setdefault("use_cache", False)
+            output = self._hooks.run(lambda: part.root(**arguments, output_hidden_states=False, return_dict=True))
+        return self._tensor(output)
+
+    @staticmethod
+    def _tensor(output: Any) -> torch.Tensor | None:
+        tensor = getattr(output, "last_hidden_state", output)
+        return tensor if isinstance(tensor, torch.Tensor) else None
+
+    def batch(self, rows: Sequence[Encoded], part: Part | None = None) -> Batch:
+        """Put encoded rows together, padded on the right, for `run`."""
+        return batch_of(rows, part or (self.part if self.parts else None), self._weights)
 
     def read(
         self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None, sites: Iterable[Site]
@@ -291,92 +590,72 @@ class Model:
         ModelError : the shapes do not fit, or a row has no real token.
         """
         wanted = self.sites(list(sites))
+        part = self.part_of(wanted) or self.part
+        arguments = {k: v.to(self.device) for k, v in text_arguments(input_ids, attention_mask, part).items()}
+        return self._read(wanted, lambda: self._run(part, arguments))
+
+    def read_rows(self, rows: Sequence[Encoded], sites: Iterable[Site]) -> dict[Site, torch.Tensor]:
+        """As `read`, for rows of any kind as `encode_rows` gives them, padded on the right."""
+        wanted = self.sites(list(sites))
+        part = self.part_of(wanted)
+        return self._read(wanted, lambda: self.run(self.batch(rows, part), part))
+
+    def _read(self, wanted: tuple[Site, ...], run: Callable[[], Any]) -> dict[Site, torch.Tensor]:
         found: dict[Site, torch.Tensor] = {}
 
         def keep(site: Site, tensor: torch.Tensor) -> None:
             found[site] = tensor.clone()
 
         with self.reading(wanted, keep):
-            self.forward(input_ids, attention_mask)
+            run()
         return {site: found[site] for site in wanted}
 
-    def activations_of(self, inputs: Sequence[Input], site: str | Site, tokens: str = "last") -> np.ndarray:
-        """Pooled activations of a few texts or chats at one site, in memory; `leadline.extract` is for whole data sets.
+    def activations_of(self, inputs: Sequence[Any], site: str | Site, tokens: str = "last") -> np.ndarray:
+        """Pooled activations of a few inputs at one site, in memory; `leadline.extract` is for whole data sets.
 
         Parameters
         ----------
-        inputs : n texts or chats. tokens : a token selection, as in `extract`.
+        inputs : n texts, chats, pictures or whatever the model takes.
+        tokens : a token selection, as in `extract`; spans need a data set and so `extract`.
 
         Returns
         -------
-        (n, width) float32, in the order of `inputs`.
+        (n, width) float32, in the order of `inputs`; for a selection that keeps every token, (tokens in all, width).
 
         Raises
         ------
         SiteError, DataError, ActivationsError : an unknown site, an empty or too long input, an unknown selection.
         """
         # The rule of pooling belongs to the activations; it needs no model, so nothing leads back here.
-        from leadline.activations.tokens import Selection
+        from leadline.activations.tokens import Selection, pool_positions
 
         wanted, selection = self._one(site), Selection.parse(tokens)
-        ids = self.encode(inputs)
-        found = np.empty((len(ids), self.width(wanted)), dtype=np.float32)
+        part = self.part_of([wanted])
+        rows = self.encode_rows(inputs, part=part, offsets=selection.needs_offsets)
+        found: list[np.ndarray] = [np.empty(0)] * len(rows)
         # Rows of one length go together, so that nothing is padded and a text's score has no neighbours in it.
-        for length in sorted({len(row) for row in ids}):
-            rows = [i for i, row in enumerate(ids) if len(row) == length]
+        for length in sorted({row.length for row in rows}):
+            alike = [i for i, row in enumerate(rows) if row.length == length]
             size = max(1, _SCORING_TOKENS // length)
-            for start in range(0, len(rows), size):
-                part = rows[start : start + size]
-                batch = torch.tensor([ids[i] for i in part])
-                mask = torch.ones_like(batch)
-                tensor = self.read(batch, mask, [wanted])[wanted]
-                found[part] = selection.pooler(mask, self.device)(tensor).float().cpu().numpy()
-        return found
+            for start in range(0, len(alike), size):
+                some = alike[start : start + size]
+                tensor = self.read_rows([rows[i] for i in some], [wanted])[wanted]
+                if part is None:
+                    positions = [np.arange(tensor.shape[1])] * len(some)
+                else:
+                    positions = [selection.positions(rows[i]) for i in some]
+                pooled = pool_positions(selection.pool, np.arange(len(some)), positions, self.device)(tensor)
+                lengths = [len(p) for p in positions] if selection.ragged else [1] * len(some)
+                for i, block in zip(
+                    some,
+                    pooled.float().cpu().numpy().astype(np.float32).tolist()
+                    and np.split(pooled.float().cpu().numpy(), np.cumsum(lengths)[:-1]),
+                    strict=True,
+                ):
+                    found[i] = block
+        return np.concatenate(found)
 
-    def _arguments(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None) -> dict[str, torch.Tensor]:
-        if input_ids.ndim != 2 or not input_ids.numel():
-            raise ModelError(f"input_ids has the shape {tuple(input_ids.shape)}; expected (batch, seq), both over 0.")
-        if attention_mask is None:
-            return {"input_ids": input_ids.to(self.device)}
-        if attention_mask.shape != input_ids.shape:
-            raise ModelError(
-                f"attention_mask has the shape {tuple(attention_mask.shape)}, input_ids {tuple(input_ids.shape)}; "
-                f"expected the same."
-            )
-        mask = attention_mask.bool()
-        empty = (~mask.any(dim=1)).nonzero().flatten().tolist()
-        if empty:
-            raise ModelError(f"attention_mask leaves no token in {_rows(empty)}; leave such rows out.")
-        if bool(mask[:, 0].all()) and not bool((mask[:, 1:] & ~mask[:, :-1]).any()):
-            if self.architecture.causal:
-                # Real tokens never see the padding to their right, so the mask changes nothing for them, and without
-                # one attention takes its fast causal path. The padding becomes a copy of the row's first token, since
-                # an id that is only good for padding may be none that the model can embed.
-                return {"input_ids": torch.where(mask, input_ids, input_ids[:, :1]).to(self.device)}
-            return {"input_ids": input_ids.to(self.device), "attention_mask": mask.long().to(self.device)}
-        # Positions count real tokens, so that a text has the same ones wherever its padding stands.
-        positions = (mask.long().cumsum(dim=1) - 1).clamp(min=0)
-        return {
-            "input_ids": torch.where(mask, input_ids, input_ids[mask][0]).to(self.device),
-            "attention_mask": mask.long().to(self.device),
-            "position_ids": positions.to(self.device),
-        }
-
-    # ---- identity
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """16 hex digits of the SHA-256 over the config, every weight and the tokenizer; computed on first use."""
-        digest = hashlib.sha256()
-        config = _clean(self.config.to_dict())
-        digest.update(json.dumps(config, sort_keys=True, default=str).encode())
-        for name, tensor in (*self.module.named_parameters(), *self.module.named_buffers()):
-            digest.update(f"\0{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
-            flat = tensor.detach().contiguous().reshape(-1).view(torch.uint8)
-            for start in range(0, flat.numel(), _CHUNK):
-                digest.update(flat[start : start + _CHUNK].cpu().numpy().data)
-        digest.update(_tokenizer_text(self.tokenizer).encode())
-        return digest.hexdigest()[:16]
+    # ---- another of its kind
 
     def randomised(self, seed: int) -> Model:
         """The same architecture and tokenizer with fresh random weights: what a probe reads without any training.
@@ -387,13 +666,13 @@ class Model:
         ------
         ModelError : the model's class cannot be built from its config alone.
         """
-        config = copy.deepcopy(self.config)
+        config = copy.deepcopy(getattr(self.module, "config", None))
         with torch.random.fork_rng(devices=[]):
             # Not torch.manual_seed, which seeds the accelerators too.
             torch.default_generator.manual_seed(seed)
             try:
                 module = type(self.module)(config)
-            except TypeError as error:
+            except (TypeError, AttributeError) as error:
                 raise ModelError(
                     f"cannot make a {type(self.module).__name__} with random weights from its config ({error})."
                 ) from error
@@ -403,31 +682,41 @@ class Model:
             self.tokenizer,
             name=f"{self.name} (random weights, seed {seed})",
             source=f"{self.source}, weights drawn anew with seed {seed}",
-            architecture=self.architecture,
+            architecture=self.architecture if len(self.parts) == 1 else None,
+            processor=self.processor,
+            modules_only=self.modules_only,
         )
 
 
-def _rows(rows: Sequence[int]) -> str:
-    named = ", ".join(str(i) for i in rows[:10])
-    return f"row{'s' if len(rows) > 1 else ''} {named}" + (f" and {len(rows) - 10} more" if len(rows) > 10 else "")
+# Families whose positions start behind the padding id.
+_OFFSET_POSITIONS = frozenset({"roberta", "xlm-roberta", "camembert"})
 
 
-def _clean(value: Any) -> Any:
-    """A config without what does not change the model's results, at any depth."""
-    if isinstance(value, dict):
-        return {str(k): _clean(v) for k, v in value.items() if k not in _VOLATILE and not str(k).startswith("_")}
-    return [_clean(v) for v in value] if isinstance(value, (list, tuple)) else value
+def _modality(row: Any) -> str:
+    """What a row is, told by what it can do, since models know no data sets."""
+    if isinstance(row, str) or (isinstance(row, Sequence) and not hasattr(row, "load")):
+        return "text"
+    if hasattr(row, "picture") and hasattr(row, "text"):
+        return "captioned"
+    return str(getattr(row, "modality", type(row).__name__))
 
 
-def _tokenizer_text(tokenizer: Any) -> str:
-    """All that decides how the tokenizer encodes, as canonical JSON; how it last padded or cut is left out."""
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    if backend is not None and hasattr(backend, "to_str"):
-        rules = json.loads(backend.to_str())
-        rules.pop("padding", None)
-        rules.pop("truncation", None)
-    else:
-        rules = {"class": type(tokenizer).__name__, "vocabulary": tokenizer.get_vocab()}
-    special = {k: str(v) for k, v in tokenizer.special_tokens_map.items()}
-    parts = {"rules": rules, "special": special, "chat_template": getattr(tokenizer, "chat_template", None)}
-    return json.dumps(parts, sort_keys=True, default=str)
+def _image_processor(processor: Any) -> Any:
+    """The part of a vision-language model's processor that is for pictures."""
+    return getattr(processor, "image_processor", processor)
+
+
+def _shifted(row: Encoded) -> Encoded:
+    """A row for a decoder beside an encoder, which reads each token one place later, behind its start token."""
+    offsets = row.offsets
+    if offsets is not None:
+        offsets = np.concatenate([np.zeros((1, 2), dtype=np.int64), offsets[:-1]])
+    return Encoded(row.ids, row.length, row.arrays, row.text, offsets, row.messages, row.parts)
+
+
+def _parents(after: Prefix, rows: torch.Tensor | None, n: int) -> torch.Tensor:
+    if rows is None:
+        rows = torch.zeros(n, dtype=torch.long) if after.n == 1 else torch.arange(n)
+    if rows.shape != (n,) or int(rows.max()) >= after.n:
+        raise ModelError(f"{n} rows cannot go on from {after.n} prefixes as {tuple(rows.shape)} says; give one a row.")
+    return rows
