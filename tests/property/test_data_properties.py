@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import tempfile
+from importlib import util
 from pathlib import Path
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
-from leadline.data import Dataset
+from leadline.data import Dataset, Picture, Sound
 from leadline.data.readers import read_csv, read_jsonl
+from leadline.errors import DataError
 
 # No byte order mark, which a reader may take off, and no half surrogate pairs, which no file can hold.
 texts = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\ufeff\x00"), min_size=1, max_size=30)
@@ -113,3 +118,106 @@ def test_turning_the_positive_class_round_turns_every_label_round(labels):
     one, other = (Dataset.from_rows(rows, target="label", positive=p).targets[0] for p in ("left", "right"))
     assert (one.values == 1 - other.values).all()
     assert (one.negative, one.positive) == (other.positive, other.negative)
+
+
+shapes = st.lists(st.integers(1, 3), min_size=1, max_size=3).map(tuple)
+numbers = st.one_of(
+    arrays(np.float32, shapes, elements=st.floats(-1e6, 1e6, width=32)),
+    arrays(np.float64, shapes, elements=st.floats(-1e30, 1e30)),
+    arrays(st.sampled_from(["int8", "uint8", "int64", ">i2", "bool"]), shapes),
+)
+
+
+@few
+@given(st.lists(numbers, min_size=1, max_size=6))
+def test_any_arrays_come_back_from_disk(items):
+    data = Dataset.from_arrays(items)
+    with tempfile.TemporaryDirectory() as folder:
+        data.write(folder)
+        back = Dataset.read(folder)
+    assert back.inputs == data.inputs
+    assert back.fingerprint == data.fingerprint
+    for given_array, kept in zip(items, back.inputs, strict=True):
+        np.testing.assert_array_equal(kept.values, given_array.astype(kept.values.dtype))
+
+
+@few
+@given(st.lists(st.tuples(st.binary(min_size=1, max_size=20), texts, st.booleans()), min_size=1, max_size=6))
+def test_any_bytes_and_captions_come_back_from_disk(items):
+    rows = [{"image": data, "prompt": text, "label": label} for data, text, label in items]
+    for options in ({"image": "image"}, {"audio": "image"}, {"image": "image", "text": "prompt"}):
+        data = Dataset.from_rows(rows, target="label", **options)
+        with tempfile.TemporaryDirectory() as folder:
+            data.write(folder)
+            back = Dataset.read(folder)
+        assert back.inputs == data.inputs
+        assert back.fingerprint == data.fingerprint
+
+
+forms = st.text(st.characters(categories=("L", "N", "P", "S", "M")), min_size=1, max_size=6)
+
+
+@few
+@given(st.lists(st.lists(st.tuples(forms, st.sampled_from(["", " ", "  ", "\u00a0"])), min_size=1), min_size=1))
+def test_words_are_found_where_they_stand(sentences):
+    rows = [{"words": [form for form, _ in s], "text": "".join(form + gap for form, gap in s)} for s in sentences]
+    data = Dataset.from_words(rows)
+    expected = []
+    for s in sentences:
+        at = 0
+        for form, gap in s:
+            expected.append([at, at + len(form)])
+            at += len(form) + len(gap)
+    assert data.span("word").tolist() == expected
+    joined = Dataset.from_words([{"words": r["words"]} for r in rows])
+    spelled = [text[a:b] for text, (a, b) in zip(joined.inputs, joined.span("word").tolist(), strict=True)]
+    assert spelled == [form for s in sentences for form, _ in s]
+
+
+@few
+@given(st.lists(st.tuples(st.text("ab\u00e9\U0001f642", min_size=1, max_size=8), st.data()), min_size=1, max_size=4))
+def test_a_substring_is_found_exactly_where_it_stands_once(items):
+    for text, draw in items:
+        start = draw.draw(st.integers(0, len(text) - 1))
+        end = draw.draw(st.integers(start + 1, len(text)))
+        part = text[start:end]
+        places = [i for i in range(len(text)) if text.startswith(part, i)]
+        data = Dataset.from_rows([{"text": text, "part": part}], target=())
+        if len(places) == 1:
+            assert data.span("part").tolist() == [[start, end]]
+        else:
+            with pytest.raises(DataError, match=f"{len(places)} times"):
+                data.span("part")
+
+
+def media_files():
+    """Small sound and picture files; the pictures only where Pillow is there."""
+    from scipy.io import wavfile
+
+    made = []
+    for samples in (np.arange(40, dtype=np.int16), np.zeros((9, 2), np.float32), np.arange(30, dtype=np.uint8)):
+        held = io.BytesIO()
+        wavfile.write(held, 8000, samples)
+        made.append((Sound, held.getvalue()))
+    if util.find_spec("PIL") is not None:
+        from PIL import Image
+
+        for mode, form in (("RGB", "PNG"), ("P", "PNG"), ("LA", "PNG"), ("RGB", "JPEG"), ("RGBA", "WEBP")):
+            held = io.BytesIO()
+            Image.fromarray(np.arange(189, dtype=np.uint8).reshape(7, 9, 3)).convert(mode).save(held, form)
+            made.append((Picture, held.getvalue()))
+    return made
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning" if util.find_spec("PIL") else "ignore:none")
+@settings(max_examples=400, deadline=None)
+@given(st.sampled_from(media_files()), st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255))), st.floats(0.3, 1.5))
+def test_any_damage_to_a_file_is_either_read_or_named(file, changes, share):
+    kind, whole = file
+    raw = bytearray(whole[: int(len(whole) * share)])
+    for place, value in changes:
+        if raw:
+            raw[min(int(place * len(raw)), len(raw) - 1)] = value
+    # Any other error, or a warning, fails the test.
+    with contextlib.suppress(DataError):
+        kind(data=bytes(raw)).load()

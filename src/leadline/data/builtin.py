@@ -7,8 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from leadline.data import cities
+from leadline.data import cities, shapes
 from leadline.data.dataset import Dataset
+from leadline.data.media import Picture
 from leadline.errors import DataError, did_you_mean
 
 __all__ = ["BuiltinDataset", "builtin_datasets", "load_dataset"]
@@ -45,16 +46,38 @@ def _city_places(seed: int) -> Dataset:
     )
 
 
-_BUILTIN: dict[str, tuple[Callable[[int], Dataset], str, int]] = {
+def _written_shapes(seed: int) -> Dataset:
+    frame = shapes.written_shapes(seed)
+    data = Dataset.from_frame(
+        frame,
+        image="picture",
+        target=shapes.TARGETS,
+        group="layout",
+        name="written-shapes",
+        source=shapes.source(),
+    )
+    named = zip(frame["picture"], frame["name"], strict=True)
+    return replace(data, inputs=tuple(Picture(data=encoded, name=name) for encoded, name in named))
+
+
+_BUILTIN: dict[str, tuple[Callable[[int], Dataset], str, int, Callable[[], bool]]] = {
     "city-facts": (
         _city_facts,
         "true and false statements that a city is in a country; groups are blocks of three countries",
         cities.n_facts,
+        cities.is_available,
     ),
     "city-places": (
         _city_places,
         "city names with latitude and longitude; groups are countries",
         cities.n_places,
+        cities.is_available,
+    ),
+    "written-shapes": (
+        _written_shapes,
+        "pictures of a coloured shape with a word over it: what is drawn against what is written; groups are layouts",
+        shapes.n_pictures,
+        shapes.is_available,
     ),
 }
 
@@ -66,23 +89,26 @@ _READERS: dict[str, Callable[..., Dataset]] = {
     ".json": Dataset.from_jsonl,
     ".parquet": Dataset.from_parquet,
     ".pq": Dataset.from_parquet,
+    ".conllu": Dataset.from_conllu,
 }
 
 
 def builtin_datasets() -> list[BuiltinDataset]:
     """The built-in sets; nothing is built to list them."""
     return [
-        BuiltinDataset(name, about, n, cities.is_available()) for name, (_build, about, n) in sorted(_BUILTIN.items())
+        BuiltinDataset(name, about, n, is_available())
+        for name, (_build, about, n, is_available) in sorted(_BUILTIN.items())
     ]
 
 
 def load_dataset(name_or_path: str | Path, **options: Any) -> Dataset:
-    """A built-in set by its name, or a file by its suffix (.csv, .tsv, .jsonl, .ndjson, .json, .parquet).
+    """A built-in set by its name, or a file by its suffix (.csv, .tsv, .jsonl, .ndjson, .json, .parquet, .conllu).
 
     Parameters
     ----------
-    options : for a file, what `Dataset.from_csv`, `from_jsonl` or `from_parquet` takes. For a built-in set, `seed`
-        (of what it generates and draws), `sample`, `sample_test` and `name`. None stands for the default.
+    options : for a file, what `Dataset.from_csv`, `from_jsonl`, `from_parquet` or `from_conllu` takes. For a
+        built-in set, `seed` (of what it generates and draws), `sample`, `sample_test` and `name`. None stands for
+        the default.
 
     Raises
     ------

@@ -9,8 +9,10 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+import polars as pl
 
-from leadline.data.records import Finding, Input, Target, name_rows
+from leadline.data.media import Captioned
+from leadline.data.records import Finding, Input, Target, content_of, name_rows
 from leadline.errors import DataError
 
 if TYPE_CHECKING:
@@ -38,8 +40,8 @@ def check(data: Dataset, *, n_folds: int = 5) -> tuple[Finding, ...]:
     Returns
     -------
     Warnings and notes: `duplicate_rows`, `conflicting_duplicates`, `text_crosses_split`, `group_crosses_split`,
-    `length` (the label follows from the length alone), `rare_class`, `test_one_class`. Those of reading stand in
-    `data.findings`.
+    `length` (the label follows from the length of the text or word alone), `rare_class`, `test_one_class`. Those
+    of reading stand in `data.findings`.
 
     Raises
     ------
@@ -69,7 +71,7 @@ def _named(data: Dataset, rows: Sequence[int] | np.ndarray) -> str:
 
 
 def _empty(data: Dataset) -> Iterable[str]:
-    rows = [i for i, x in enumerate(data.inputs) if not _content(x).strip()]
+    rows = [i for i, x in enumerate(data.inputs) if not _content(x).strip()] if data.has_text else []
     if rows:
         yield (
             f"{_named(data, rows)} of column '{data.text_column}' {_is(rows)} empty; "
@@ -78,7 +80,9 @@ def _empty(data: Dataset) -> Iterable[str]:
 
 
 def _content(item: Input) -> str:
-    return item if isinstance(item, str) else "".join(message["content"] for message in item)
+    if isinstance(item, (tuple, list)):
+        return "".join(message["content"] for message in item)
+    return item.text if isinstance(item, Captioned) else str(item)
 
 
 def _missing_groups(data: Dataset) -> Iterable[str]:
@@ -136,9 +140,12 @@ def _too_few(data: Dataset, n_folds: int) -> Iterable[str]:
 
 
 def _duplicates(data: Dataset) -> Iterable[Finding]:
-    places: dict[str, list[int]] = defaultdict(list)
-    for row, item in enumerate(data.inputs):
-        places[item if isinstance(item, str) else json.dumps(item, sort_keys=True)].append(row)
+    # Where rows are words, a row's input is its sentence and its place in it.
+    parts = [()] * data.n if data.span_column is None else map(tuple, data.span(data.span_column).tolist())
+    places: dict[object, list[int]] = defaultdict(list)
+    for row, (item, part) in enumerate(zip(data.inputs, parts, strict=True)):
+        content = content_of(item)
+        places[content if isinstance(content, str) else json.dumps(content, sort_keys=True), part].append(row)
     labels = np.concatenate([t.values for t in data.targets], axis=1) if data.targets else np.zeros((data.n, 0))
     same: list[int] = []
     conflicting: list[int] = []
@@ -187,8 +194,13 @@ def _crossing_groups(data: Dataset) -> Iterable[Finding]:
 def _length(data: Dataset, target: Target) -> Iterable[Finding]:
     from scipy import stats
 
-    train = data.train_rows
+    if not data.has_text:
+        return
+    train, what = data.train_rows, "text"
     lengths = np.array([len(text) for text in data.texts], dtype=np.float64)[train]
+    if data.span_column is not None:
+        what = data.span_column
+        lengths = np.diff(data.span(what)[:, -2:], axis=1)[train, 0].astype(np.float64)
     if len(lengths) < 3 or lengths.min() == lengths.max():
         return
     for column, values in zip(target.columns, target.values[train].T):
@@ -208,7 +220,7 @@ def _length(data: Dataset, target: Target) -> Iterable[Finding]:
             yield Finding(
                 "length",
                 "warning",
-                f"the length of the text alone predicts '{column}' ({figure}); a probe may read nothing else. "
+                f"the length of the {what} alone predicts '{column}' ({figure}); a probe may read nothing else. "
                 f"Balance the lengths, or hold its figures against the length control.",
             )
 
@@ -252,12 +264,18 @@ def pairing_column(data: Dataset, target: Target) -> tuple[str, float] | None:
     if target.kind != "binary" or data.n == 0:
         return None
     labels = target.values[:, 0]
-    taken = {data.text_column, data.group_column, data.split_column, *(c for t in data.targets for c in t.columns)}
+    taken = {
+        data.text_column,
+        data.media_column,
+        data.group_column,
+        data.split_column,
+        *(c for t in data.targets for c in t.columns),
+    }
     groups = None if data.groups is None else np.unique(data.groups, return_inverse=True)[1]
     base = float(np.nanmean(labels))
     best: tuple[int, float, str] | None = None
     for column in data.frame.columns:
-        if column in taken or data.frame[column].dtype.is_nested():
+        if column in taken or data.frame[column].dtype.is_nested() or data.frame[column].dtype == pl.Binary:
             continue
         # Code 0 is for a missing value, which pairs nothing.
         seen: dict[object, int] = {None: 0}

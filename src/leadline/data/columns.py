@@ -68,8 +68,10 @@ def read_inputs(column: pl.Series, frame: pl.DataFrame, source: str) -> tuple[In
     if column.dtype == pl.Null:
         return ("",) * len(column)
     texts = [s.name for s in frame if s.dtype == pl.String]
+    encoded = f"Encoded files are read with image='{column.name}' or audio='{column.name}'. "
     raise DataError(
         f"{where} holds {_kind_of(column.dtype)}; expected text or chat messages. "
+        + (encoded if column.dtype == pl.Binary else "")
         + (f"Columns with text: {', '.join(texts)}." if texts else "No column of it holds text.")
     )
 
@@ -103,6 +105,9 @@ def read_targets(
 ) -> tuple[tuple[Target, ...], tuple[Finding, ...]]:
     """Each binary column as a target of its own, and all continuous columns together as one.
 
+    A column of more than two classes is binary where `positive` is one of them: that class against all others, which
+    together are called `not CLASS`. For a column of numbers that takes kind='binary' too.
+
     Raises
     ------
     DataError : more than two classes, text where numbers belong, or a `positive` that no column has.
@@ -118,15 +123,20 @@ def read_targets(
         values = _scalars(column, source)
         found = sorted({_class_name(v) for v in values if v is not None}, key=_class_order(column))
         endless = any(isinstance(v, float) and math.isinf(v) for v in values)
+        if one := _one_against_rest(column, values, found, kind, wanted):
+            classes.add(str(one.positive))
+            targets.append(one)
+            continue
         if kind == "continuous" or (kind is None and (len(found) > 2 or endless)):
             if not numbers:
                 targets.append(None)
-            numbers[column.name] = _numbers(column, values, kind, source)
+            numbers[column.name] = _numbers(column, values, kind, wanted, source)
             continue
         if len(found) > 2:
             raise DataError(
                 f"column '{column.name}' of '{source}' has {len(found):,} distinct values ({_few(found)}); expected "
-                f"two for kind='binary'. Keep two of them, or give kind='continuous' for numbers."
+                f"two for kind='binary'. Give positive='{found[0]}' to set one against the rest, keep two of them, or "
+                f"give kind='continuous' for numbers." + ("" if wanted is None else did_you_mean(wanted, found))
             )
         classes.update(found)
         negative, chosen, note = _classes(column, found, wanted)
@@ -150,6 +160,28 @@ def read_targets(
             )
         )
     return whole, tuple(findings)
+
+
+def _one_against_rest(
+    column: pl.Series, values: list[Any], found: list[str], kind: str | None, wanted: str | None
+) -> Target | None:
+    chosen = None if wanted is None or len(found) < 3 or kind == "continuous" else _match(wanted, found)
+    if chosen is None or (kind is None and _mostly_numbers(values)):
+        return None
+    coded = [math.nan if v is None else float(_class_name(v) == chosen) for v in values]
+    return Target(column.name, (column.name,), "binary", np.array(coded)[:, None], f"not {chosen}", chosen)
+
+
+def _mostly_numbers(values: list[Any]) -> bool:
+    known = [v for v in values if v is not None]
+    return 2 * sum(_number(v) is None for v in known) <= len(known)
+
+
+def _number(value: Any) -> float | None:
+    try:
+        return float(value)
+    except ValueError:
+        return None
 
 
 def _one_class(targets: Sequence[Target]) -> bool:
@@ -214,23 +246,20 @@ def _classes(column: pl.Series, found: list[str], wanted: str | None) -> tuple[s
     return negative, chosen, note
 
 
-def _numbers(column: pl.Series, values: list[Any], kind: str | None, source: str) -> np.ndarray:
-    numbers = np.full(len(values), math.nan)
-    bad: list[int] = []
-    for row, value in enumerate(values):
-        try:
-            numbers[row] = math.nan if value is None else float(value)
-        except ValueError:
-            bad.append(row)
+def _numbers(column: pl.Series, values: list[Any], kind: str | None, wanted: str | None, source: str) -> np.ndarray:
+    found = [math.nan if value is None else _number(value) for value in values]
+    bad = [row for row, number in enumerate(found) if number is None]
     if not bad:
-        return numbers
+        return np.array(found, dtype=np.float64)
     known = [v for v in values if v is not None]
-    if kind is None and 2 * len(bad) > len(known):
+    if kind is None and not _mostly_numbers(values):
         counts = Counter(str(v) for v in known).most_common()
         shown = ", ".join(f"'{c}' ({n:,})" for c, n in counts[:6]) + (", …" if len(counts) > 6 else "")
         raise DataError(
             f"column '{column.name}' of '{source}' has {len(counts):,} classes: {shown}. Targets of more than two "
-            f"classes are not supported yet; keep the rows of two of them, or give a column of numbers."
+            f"classes are not supported yet; set one against the rest, as in positive='{counts[0][0]}', keep the rows "
+            f"of two of them, or give a column of numbers."
+            + ("" if wanted is None else did_you_mean(wanted, [c for c, _ in counts]))
         )
     raise DataError(
         f"column '{column.name}' of '{source}' should hold numbers, but {name_rows(bad)} "

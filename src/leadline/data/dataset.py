@@ -2,58 +2,59 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypedDict, Unpack
 
 import numpy as np
 import polars as pl
 
 from leadline import files
-from leadline.data import columns, readers
-from leadline.data.records import Finding, Input, Target
+from leadline.data import spans
+from leadline.data.columns import find_column
+from leadline.data.media import Captioned
+from leadline.data.records import Finding, Input, Modality, Target, content_of, modality_of
+from leadline.data.sources import Sources
 from leadline.errors import DataError, did_you_mean
 
-__all__ = ["Dataset", "ReadOptions"]
+__all__ = ["Dataset"]
 
 
-class ReadOptions(TypedDict, total=False):
-    """What every reader takes; `Dataset.from_frame` says what each means."""
-
-    text: str
-    target: str | Sequence[str] | None
-    group: str | None
-    split: str | None
-    kind: str | None
-    positive: str | int | bool | None
-    sample: int | None
-    sample_test: int | None
-    seed: int
-    name: str | None
+_PLURAL = {
+    "text": "texts",
+    "chat": "chats",
+    "image": "pictures",
+    "audio": "sounds",
+    "array": "arrays",
+    "captioned": "captioned pictures",
+}
 
 
 @dataclass(frozen=True, eq=False)
-class Dataset:
-    """Labelled inputs. Made by `from_csv`, `from_jsonl`, `from_parquet`, `from_rows`, `from_frame` or `load_dataset`.
+class Dataset(Sources):
+    """Labelled inputs. Made by `load_dataset` or one of the readers, `from_csv` to `from_arrays`.
 
     Parameters
     ----------
     name, source : what to call it, and where it came from.
-    inputs : n texts, or n chats (tuples of messages `{"role", "content"}`).
+    inputs : n texts, chats (tuples of messages `{"role", "content"}`), pictures, sounds, arrays or captioned
+        pictures; one kind in a data set.
     targets : what is predicted; each has values of shape (n, m).
     groups : (n,) object array of str, or None. Rows of a group belong on one side of a fold. "" where it is missing.
     splits : (n,) object array of `"train"` / `"test"`, or None where all rows are for training.
     frame : all columns as given, rows aligned with `inputs`; nested JSON values as JSON text.
-    text_column, group_column, split_column : the columns that were read.
+    text_column, group_column, split_column : the columns that were read; where the inputs are no texts, `text_column`
+        is the column that they came from.
     n_given : rows in the source, of which `n` were kept.
     findings : what reading noticed; `check` adds its own.
     source_rows : (n,) int, each row's 0-based place in the source.
+    media_column : the column of pictures or sounds.
+    span_column : the column of spans where a row stands for a part of its text (a word) and not for all of it.
 
     Raises
     ------
-    DataError : parts of different lengths.
+    DataError : parts of different lengths, or inputs of several kinds.
 
     Examples
     --------
@@ -75,6 +76,8 @@ class Dataset:
     n_given: int = -1
     findings: tuple[Finding, ...] = ()
     source_rows: np.ndarray = field(default_factory=lambda: np.arange(0))
+    media_column: str | None = None
+    span_column: str | None = None
 
     def __post_init__(self) -> None:
         n = len(self.inputs)
@@ -94,113 +97,10 @@ class Dataset:
                 raise DataError(
                     f"the {part} of '{self.name}' has {length:,} rows, its inputs {n:,}; give one for each."
                 )
-        if len({isinstance(x, str) for x in self.inputs}) > 1:
-            raise DataError(f"'{self.name}' mixes texts and chats; give either texts or messages in every row.")
-
-    @classmethod
-    def from_frame(
-        cls,
-        frame: pl.DataFrame,
-        *,
-        text: str = "text",
-        target: str | Sequence[str] | None = None,
-        group: str | None = None,
-        split: str | None = None,
-        kind: str | None = None,
-        positive: str | int | bool | None = None,
-        sample: int | None = None,
-        sample_test: int | None = None,
-        seed: int = 0,
-        name: str | None = None,
-        source: str = "rows",
-    ) -> Dataset:
-        """Read a polars frame; every other reader ends here and takes the same options.
-
-        Parameters
-        ----------
-        text : the column of texts or of chat messages (a list column, or JSON text).
-        target : a column to predict, or several. Each binary column is a target of its own; the continuous ones
-            together are one, named with `+`. An empty tuple is for texts that are only to be scored.
-        group : the column whose equal values must stay together (a topic, a person, a country).
-        split : a column with `train` / `test`, or true (1) for test rows; where its name has `train` in it, true is
-            for training rows.
-        kind : `"binary"` or `"continuous"`; by default binary for truth values and for two distinct values,
-            continuous for other numbers.
-        positive : the class that counts as 1; by default `1`, `true` or `yes`, else the larger or later one.
-        sample : how many training rows to draw, by `seed`; all by default.
-        sample_test : how many test rows to draw at most; all by default.
-
-        Raises
-        ------
-        DataError : a column that is not there, or whose values cannot be read as what it was named for.
-        """
-        if target is None:
-            raise DataError(
-                f"no target column was named for '{source}'; give the column to predict, as in target='label'. "
-                f"Its columns are {', '.join(frame.columns)}."
-            )
-        names = [target] if isinstance(target, str) else [str(t) for t in target]
-        if len(set(names)) < len(names) or text in names:
-            raise DataError(f"target {names} names a column twice, or the text column '{text}'; name each once.")
-        objects = [c for c in frame.columns if frame[c].dtype == pl.Object]
-        frame = frame.with_columns([pl.Series(c, [str(v) for v in frame[c].to_list()]) for c in objects])
-        inputs = columns.read_inputs(columns.find_column(frame, text, "text", source), frame, source)
-        targets, findings = columns.read_targets(
-            [columns.find_column(frame, t, "target", source) for t in names],
-            kind=kind,
-            positive=positive,
-            source=source,
-        )
-        groups = splits = None
-        if group is not None:
-            groups = columns.read_groups(columns.find_column(frame, group, "group", source), source)
-        if split is not None:
-            splits, noticed = columns.read_splits(columns.find_column(frame, split, "split", source), source)
-            findings += noticed
-        data = cls(
-            name or source, source, inputs, targets, groups, splits, frame, text, group, split, len(inputs), findings
-        )
-        if sample is None and sample_test is None:
-            return data
-        return data.sample(sample, seed, n_test=sample_test)
-
-    @classmethod
-    def from_rows(cls, rows: Sequence[Mapping[str, Any]], **options: Unpack[ReadOptions]) -> Dataset:
-        """Read a list of dictionaries; options as `from_frame`. A key that a row lacks is missing there."""
-        return cls.from_frame(readers.frame_of_rows(rows), **options)
-
-    @classmethod
-    def from_csv(
-        cls,
-        path: str | Path,
-        *,
-        separator: str | None = None,
-        encoding: str | None = None,
-        **options: Unpack[ReadOptions],
-    ) -> Dataset:
-        """Read a CSV file with a header; options as `from_frame`, and the name is the file's by default.
-
-        Parameters
-        ----------
-        separator : by default a comma, or the tab or semicolon of a header without one.
-        encoding : by default UTF-8.
-        """
-        return cls._from_file(path, readers.read_csv(path, separator=separator, encoding=encoding), options)
-
-    @classmethod
-    def from_jsonl(cls, path: str | Path, *, encoding: str | None = None, **options: Unpack[ReadOptions]) -> Dataset:
-        """Read one JSON object a line (or one array of them); options as `from_frame`."""
-        return cls._from_file(path, readers.read_jsonl(path, encoding=encoding), options)
-
-    @classmethod
-    def from_parquet(cls, path: str | Path, **options: Unpack[ReadOptions]) -> Dataset:
-        """Read a Parquet file; options as `from_frame`."""
-        return cls._from_file(path, readers.read_parquet(path), options)
-
-    @classmethod
-    def _from_file(cls, path: str | Path, frame: pl.DataFrame, options: ReadOptions) -> Dataset:
-        named: ReadOptions = {**options, "name": options.get("name") or Path(path).stem}
-        return cls.from_frame(frame, source=str(path), **named)
+        kinds = dict.fromkeys(modality_of(x) for x in self.inputs)
+        if len(kinds) > 1:
+            named = " and ".join(_PLURAL[kind] for kind in kinds)
+            raise DataError(f"'{self.name}' mixes {named}; a data set has inputs of one kind. Make one of each.")
 
     @property
     def n(self) -> int:
@@ -211,27 +111,84 @@ class Dataset:
         return len(self.inputs)
 
     @property
+    def modality(self) -> Modality:
+        """`text` (also where there are no rows), `chat`, `image`, `audio`, `array` or `captioned`."""
+        return modality_of(self.inputs[0]) if self.inputs else "text"
+
+    @property
     def is_chat(self) -> bool:
-        """Whether the inputs are chats rather than texts."""
-        return bool(self.inputs) and not isinstance(self.inputs[0], str)
+        """Whether the inputs are chats."""
+        return self.modality == "chat"
+
+    @property
+    def has_text(self) -> bool:
+        """Whether `texts` are inputs, and not only names of inputs."""
+        return self.modality in ("text", "chat", "captioned")
 
     @cached_property
     def texts(self) -> list[str]:
-        """The inputs as plain text; a chat as one `role: content` line a message."""
-        return [
-            x if isinstance(x, str) else "\n".join(f"{message['role']}: {message['content']}" for message in x)
-            for x in self.inputs
-        ]
+        """The inputs as plain text; a chat as one `role: content` line a message.
+
+        For a captioned picture its text; for a picture, sound or array its name, else its row in the source.
+        """
+        return [self._text_of(x, row) for x, row in zip(self.inputs, self.source_rows, strict=True)]
+
+    @staticmethod
+    def _text_of(item: Input, row: int) -> str:
+        if isinstance(item, str):
+            return item
+        if isinstance(item, (tuple, list)):
+            return "\n".join(f"{message['role']}: {message['content']}" for message in item)
+        if isinstance(item, Captioned):
+            return item.text
+        return getattr(item, "name", "") or f"row {row + 1:,}"
 
     @cached_property
     def fingerprint(self) -> str:
-        """16 hex digits over inputs, targets, groups and splits; the name and the other columns do not count."""
+        """16 hex digits over inputs, targets, groups and splits; the name and the other columns do not count.
+
+        Pictures, sounds and arrays count with their contents, not their paths. Where a row stands for a part of its
+        text (`span_column`), the parts count too.
+
+        Raises
+        ------
+        DataError : a file of a picture or sound cannot be read.
+        """
         return files.fingerprint(
-            self.inputs,
+            [content_of(x) for x in self.inputs],
             [[t.name, t.columns, t.kind, t.negative, t.positive, t.values.tolist()] for t in self.targets],
             None if self.groups is None else self.groups.tolist(),
             None if self.splits is None else self.splits.tolist(),
+            *([] if self.span_column is None else [self.span(self.span_column).tolist()]),
         )
+
+    def span(self, name: str) -> np.ndarray:
+        """Which part of each row's text a column names.
+
+        Parameters
+        ----------
+        name : a column of [start, end] pairs (lists, or JSON text), or of substrings, each of which stands exactly
+            once in its text. For chats substrings alone, looked for in the messages' contents.
+
+        Returns
+        -------
+        (n, 2) int64: [start, end) in characters from 0. For chats (n, 3): message index, start and end in its content.
+
+        Raises
+        ------
+        DataError : no such column, inputs without text, or rows without a usable span (named).
+        """
+        if not self.has_text:
+            raise DataError(
+                f"'{self.name}' holds {_PLURAL[self.modality]}, which have no text and so no span '{name}'; "
+                f"spans are of texts, chats and captions."
+            )
+        column = find_column(self.frame, name, "span", self.name)
+        return spans.read_spans(column, self.inputs, self.source_rows, self.name)
+
+    def span_fingerprint(self, name: str) -> str:
+        """16 hex digits over what `span` returns; raises as it does."""
+        return files.fingerprint(self.span(name).tolist())
 
     def target(self, name: str) -> Target:
         """The target of that name.
@@ -350,7 +307,9 @@ class Dataset:
         return read(folder)
 
     def __repr__(self) -> str:
-        parts = [f"{self.n:,} {'chats' if self.is_chat else 'rows'}"]
+        parts = [f"{self.n:,} {'rows' if self.modality == 'text' else _PLURAL[self.modality]}"]
+        if self.span_column is not None:
+            parts = [f"{self.n:,} {self.span_column}s"]
         parts += [t.summary for t in self.targets]
         if self.groups is not None:
             parts.append(f"{len(set(self.groups)):,} groups of {self.group_column}")

@@ -19,7 +19,7 @@ import polars as pl
 
 from leadline.errors import DataError, did_you_mean
 
-__all__ = ["frame_of_rows", "read_csv", "read_jsonl", "read_parquet"]
+__all__ = ["frame_of_columns", "frame_of_rows", "read_csv", "read_jsonl", "read_parquet", "read_text"]
 
 _INTEGER = r"^[+-]?(0|[1-9][0-9]*)$"
 _NUMBER = r"^[+-]?((0|[1-9][0-9]*)(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?$|^[+-]?(?i:nan|inf|infinity)$"
@@ -42,7 +42,7 @@ def read_csv(path: str | Path, *, separator: str | None = None, encoding: str | 
     DataError : no such file, an empty one, other bytes than the encoding has, a row with more or fewer fields than
         the header, an unclosed quote.
     """
-    text = _decode(path, encoding)
+    text = read_text(path, encoding)
     if not text.strip():
         raise DataError(f"'{path}' is empty; expected a header line and a line for each row.")
     if separator is None:
@@ -88,7 +88,7 @@ def read_jsonl(path: str | Path, *, encoding: str | None = None) -> pl.DataFrame
     ------
     DataError : no such file, an empty one, a line that is not a JSON object (with its number).
     """
-    text = _decode(path, encoding)
+    text = read_text(path, encoding)
     if not text.strip():
         raise DataError(f"'{path}' is empty; expected one JSON object a line.")
     rows: list[Mapping[str, Any]] = []
@@ -153,7 +153,12 @@ def frame_of_rows(rows: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
     for number, row in enumerate(rows, start=1):
         _object(row, f"row {number}")
         names.update(dict.fromkeys(row))
-    return pl.DataFrame([_column(name, [row.get(name) for row in rows]) for name in names])
+    return frame_of_columns({name: [row.get(name) for row in rows] for name in names})
+
+
+def frame_of_columns(columns: Mapping[str, Iterable[Any]]) -> pl.DataFrame:
+    """A frame of Python or numpy values by column; a column of mixed or nested values becomes text."""
+    return pl.DataFrame([_column(name, values) for name, values in columns.items()])
 
 
 def _existing(path: str | Path) -> Path:
@@ -161,7 +166,7 @@ def _existing(path: str | Path) -> Path:
     if file.is_file():
         return file
     if file.is_dir():
-        raise DataError(f"'{path}' is a folder; expected a CSV, JSONL or Parquet file.")
+        raise DataError(f"'{path}' is a folder; expected a data file, as in a CSV, JSONL, Parquet or CoNLL-U file.")
     if not file.parent.is_dir():
         raise DataError(f"there is no file '{path}': its folder '{file.parent}' does not exist.")
     try:
@@ -171,7 +176,13 @@ def _existing(path: str | Path) -> Path:
     raise DataError(f"there is no file '{path}'." + (did_you_mean(file.name, beside) or " Check the name and folder."))
 
 
-def _decode(path: str | Path, encoding: str | None) -> str:
+def read_text(path: str | Path, encoding: str | None = None) -> str:
+    """A file's text, without its byte order mark; UTF-8 by default.
+
+    Raises
+    ------
+    DataError : no such file, or other bytes than the encoding has.
+    """
     file = _existing(path)
     try:
         raw = file.read_bytes()

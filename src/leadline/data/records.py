@@ -8,12 +8,37 @@ from typing import Any, Literal
 
 import numpy as np
 
+from leadline.data.media import Array, Captioned, Modality, Picture, Sound
 from leadline.errors import DataError
 
-__all__ = ["Finding", "Input", "Target", "name_rows"]
+__all__ = ["Finding", "Input", "Modality", "Target", "content_of", "modality_of", "name_rows"]
 
-Input = str | tuple[dict[str, Any], ...]
-"""One input: a text, or the messages of a chat, each `{"role": ..., "content": ...}`."""
+Input = str | tuple[dict[str, Any], ...] | Picture | Sound | Array | Captioned
+"""One input: a text, the messages of a chat (each `{"role": ..., "content": ...}`), or one of the kinds of `media`."""
+
+
+def modality_of(item: Input) -> Modality:
+    """What kind of input it is.
+
+    Raises
+    ------
+    DataError : none of the kinds.
+    """
+    if isinstance(item, str):
+        return "text"
+    if isinstance(item, (tuple, list)):
+        return "chat"
+    if isinstance(item, (Picture, Sound, Array, Captioned)):
+        return item.modality
+    raise DataError(
+        f"an input is of type {type(item).__name__}; expected a text, a tuple of messages, a Picture, Sound, Array "
+        f"or Captioned. Arrays are given to Dataset.from_arrays."
+    )
+
+
+def content_of(item: Input) -> Any:
+    """What the input holds, as JSON can say it: a text or chat itself, the digest of all others."""
+    return item if isinstance(item, (str, tuple, list)) else [modality_of(item), item.digest]
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """A data set on disk, beside the activations made from it: `dataset.parquet` and `dataset.json`.
 
-The Parquet file holds the frame as it is, and what was read from it in columns under a prefix of their own. The JSON
-file is written last and carries the fingerprint, so a half-written or edited pair is refused.
+The Parquet file holds the frame as it is, and what was read from it in columns under a prefix of their own; files of
+pictures and sounds stay where they are (see `stored_inputs`). The JSON file is written last and carries the
+fingerprint, so a half-written or edited pair is refused.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
-from leadline.data.records import Finding, Input, Target
+from leadline.data import stored_inputs
+from leadline.data.records import Finding, Target
 from leadline.errors import DataError
 from leadline.files import ensure_folder, replace_atomic, write_atomic
 
@@ -22,7 +24,9 @@ if TYPE_CHECKING:
 
 __all__ = ["read", "write"]
 
-_FORMAT = 1
+# Plain texts and chats are written as ever; 2 is for what the first versions could not read.
+_PLAIN, _FORMAT = 1, 2
+_MOST_BYTES = 2**28
 
 
 def write(data: Dataset, folder: str | Path) -> Path:
@@ -31,20 +35,21 @@ def write(data: Dataset, folder: str | Path) -> Path:
     Raises
     ------
     OutputError : the folder cannot be written to.
+    DataError : a file of a picture or sound cannot be read.
     """
     folder = ensure_folder(folder)
     prefix = "leadline."
     while any(column.startswith(prefix) for column in data.frame.columns):
         prefix = f"_{prefix}"
-    inputs = [x if isinstance(x, str) else json.dumps(x, ensure_ascii=False) for x in data.inputs]
-    extra = [pl.Series(f"{prefix}input", inputs, dtype=pl.String), pl.Series(f"{prefix}source_row", data.source_rows)]
+    extra = [*stored_inputs.input_columns(data, prefix), pl.Series(f"{prefix}source_row", data.source_rows)]
+    is_plain = data.modality in ("text", "chat") and data.span_column is None
     for part, names in (("group", data.groups), ("split", data.splits)):
         if names is not None:
             extra.append(pl.Series(prefix + part, names.tolist(), dtype=pl.String))
     for i, target in enumerate(data.targets):
         extra += [pl.Series(f"{prefix}target.{i}.{j}", column) for j, column in enumerate(target.values.T)]
     about = {
-        "format": _FORMAT,
+        "format": _PLAIN if is_plain else _FORMAT,
         "name": data.name,
         "source": data.source,
         "n": data.n,
@@ -70,10 +75,23 @@ def write(data: Dataset, folder: str | Path) -> Path:
         "columns": data.frame.columns,
         "prefix": prefix,
     }
+    if not is_plain:
+        about |= {"modality": data.modality, "media_column": data.media_column, "span_column": data.span_column}
     with replace_atomic(folder / "dataset.parquet") as temporary:
-        data.frame.with_columns(extra).write_parquet(temporary)
+        table = data.frame.with_columns(extra)
+        table.write_parquet(temporary, row_group_size=_rows_a_group(table))
     write_atomic(folder / "dataset.json", json.dumps(about, ensure_ascii=False, indent=1) + "\n")
     return folder
+
+
+def _rows_a_group(table: pl.DataFrame) -> int | None:
+    """How many rows may stand in one row group; None for as many as there are.
+
+    A column's part of a group is one page, of which Parquet counts the bytes in 31 bits.
+    """
+    columns = [table[c].bin.size().fill_null(0).to_numpy() for c, dtype in table.schema.items() if dtype == pl.Binary]
+    large = [sizes for sizes in columns if sizes.sum() > _MOST_BYTES]
+    return min((max(1, _MOST_BYTES // int(sizes.max())) for sizes in large), default=None)
 
 
 def read(folder: str | Path) -> Dataset:
@@ -88,16 +106,15 @@ def read(folder: str | Path) -> Dataset:
     folder = Path(folder)
     try:
         about: dict[str, Any] = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
-        if about.get("format") != _FORMAT:
+        if about.get("format") not in (_PLAIN, _FORMAT):
             raise DataError(
-                f"'{folder / 'dataset.json'}' is of format {about.get('format')}; this version reads {_FORMAT}. "
-                f"Write the data set again."
+                f"'{folder / 'dataset.json'}' is of format {about.get('format')}; this version reads {_PLAIN} and "
+                f"{_FORMAT}. Write the data set again."
             )
         table = pl.read_parquet(folder / "dataset.parquet")
         prefix = about["prefix"]
-        inputs: list[Input] = table[f"{prefix}input"].to_list()
-        if about["is_chat"]:
-            inputs = [tuple(json.loads(str(x))) for x in inputs]
+        modality = about.get("modality", "chat" if about["is_chat"] else "text")
+        inputs = stored_inputs.read_inputs(table, prefix, modality, about.get("media_column"))
         targets = tuple(
             Target(
                 name=t["name"],
@@ -127,6 +144,8 @@ def read(folder: str | Path) -> Dataset:
                 Finding(f["code"], f["severity"], f["message"], tuple(f["rows"])) for f in about["findings"]
             ),
             source_rows=np.array(table[f"{prefix}source_row"].to_list(), dtype=np.int64),
+            media_column=about.get("media_column"),
+            span_column=about.get("span_column"),
         )
     except FileNotFoundError as error:
         raise DataError(
