@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from leadline.activations import Activations
-    from leadline.activations.extract import extract
-    from leadline.data import Dataset, load_dataset
+    from leadline.activations.extract import extract, extract_all
+    from leadline.data import Captioned, Dataset, Picture, Sound, load_dataset
     from leadline.errors import LeadlineError
     from leadline.evidence import Sweep
     from leadline.models import Model, load_model
@@ -50,6 +50,7 @@ __version__ = "0.1.0"
 __all__ = [
     "LDA",
     "Activations",
+    "Captioned",
     "Dataset",
     "ElasticNet",
     "KSparse",
@@ -61,17 +62,20 @@ __all__ = [
     "Multinomial",
     "NearestCentroid",
     "Ordinal",
+    "Picture",
     "Probe",
     "ProbeSet",
     "Results",
     "Ridge",
     "Site",
+    "Sound",
     "SparseLogistic",
     "Study",
     "StudyConfig",
     "Sweep",
     "__version__",
     "extract",
+    "extract_all",
     "load_dataset",
     "load_model",
     "run_study",
@@ -81,6 +85,7 @@ __all__ = [
 
 _HOMES = {
     "Activations": "leadline.activations",
+    "Captioned": "leadline.data",
     "Dataset": "leadline.data",
     "ElasticNet": "leadline.probes",
     "KSparse": "leadline.probes",
@@ -93,16 +98,19 @@ _HOMES = {
     "Multinomial": "leadline.probes",
     "NearestCentroid": "leadline.probes",
     "Ordinal": "leadline.probes",
+    "Picture": "leadline.data",
     "Probe": "leadline.probes",
     "ProbeSet": "leadline.probes",
     "Results": "leadline.study.results",
     "Ridge": "leadline.probes",
     "Site": "leadline.sites",
+    "Sound": "leadline.data",
     "SparseLogistic": "leadline.probes",
     "Study": "leadline.study.run",
     "StudyConfig": "leadline.study.config",
     "Sweep": "leadline.evidence",
     "extract": "leadline.activations.extract",
+    "extract_all": "leadline.activations.extract",
     "load_dataset": "leadline.data",
     "load_model": "leadline.models",
     "run_study": "leadline.study.run",

@@ -43,7 +43,7 @@ model.forward(torch.tensor([[3, 4]]))
 
 def run(folder, kill_at, meet):
     data = Dataset.from_rows(
-        [{"text": "the city " * (1 + i % 5) + str(i), "label": i % 2} for i in range(100)], target="label"
+        [{"text": str(i * 7919) + " the city" * (1 + i % 5), "label": i % 2} for i in range(100)], target="label"
     )
     count = 0
 

@@ -12,9 +12,9 @@ import torch
 
 from leadline.errors import ArchitectureError, LeadlineError, ModelError, OutputError
 from leadline.events import Event
+from leadline.models import converted, list_models, load_model
 from leadline.models import gguf as room
-from leadline.models import list_models, load_model
-from leadline.models.catalogue import BUNDLED, RECORD, bundled_file, converted_folder
+from leadline.models.catalogue import BUNDLED, RECORD, bundled_path, converted_folder
 
 gguf = pytest.importorskip("gguf", reason="the package gguf is not installed (pip install leadline[gguf])")
 pytest.importorskip("accelerate", reason="the package accelerate is not installed (pip install leadline[gguf])")
@@ -107,13 +107,13 @@ def file(made, tmp_path, monkeypatch):
 def conversions(monkeypatch):
     """Counts the conversions."""
     counted = []
-    real = room._convert
+    real = converted._convert
 
     def convert(*args):
         counted.append(args)
         real(*args)
 
-    monkeypatch.setattr(room, "_convert", convert)
+    monkeypatch.setattr(converted, "_convert", convert)
     return counted
 
 
@@ -209,13 +209,13 @@ def test_another_file_under_the_same_name_is_another_conversion(file, tmp_path, 
 def test_two_conversions_at_once_leave_one_whole_folder(file, monkeypatch) -> None:
     # Both find nothing and convert; the barrier lets them meet before either renames.
     barrier = threading.Barrier(2, timeout=60)
-    rename = room.os.rename
+    rename = converted.os.rename
 
     def wait_and_rename(source, target) -> None:
         barrier.wait()
         rename(source, target)
 
-    monkeypatch.setattr(room.os, "rename", wait_and_rename)
+    monkeypatch.setattr(converted.os, "rename", wait_and_rename)
     folders, errors = [], []
 
     def convert() -> None:
@@ -234,7 +234,7 @@ def test_two_conversions_at_once_leave_one_whole_folder(file, monkeypatch) -> No
     assert len(folders) == 2
     assert folders[0] == folders[1]
     assert list(folders[0].parent.iterdir()) == [folders[0]]
-    assert room._damage(folders[0]) is None
+    assert converted._damage(folders[0]) is None
 
 
 def test_a_failed_conversion_leaves_nothing(file, monkeypatch) -> None:
@@ -248,14 +248,14 @@ def test_a_failed_conversion_leaves_nothing(file, monkeypatch) -> None:
 
 
 def test_a_full_disk_is_told(file, monkeypatch) -> None:
-    real = room.sha256_file
+    real = converted.sha256_file
 
     def fail(path):
         if path == file:
             return real(path)
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(room, "sha256_file", fail)
+    monkeypatch.setattr(converted, "sha256_file", fail)
     with pytest.raises(OutputError, match=r"No space left.*LEADLINE_HOME"):
         load(file)
     assert list(converted_folder().iterdir()) == []
@@ -283,9 +283,9 @@ def test_leftovers_of_killed_conversions_are_swept_away_after_a_day(file) -> Non
 
 @pytest.mark.parametrize("lacking", ["gguf", "accelerate"])
 def test_missing_packages_are_named(file, monkeypatch, lacking) -> None:
-    real = room.importlib.util.find_spec
-    monkeypatch.setattr(room.importlib.util, "find_spec", lambda name: None if name == lacking else real(name))
-    with pytest.raises(ModelError, match=rf"needs the package {lacking} .*pip install leadline\[gguf\]"):
+    real = converted.importlib.util.find_spec
+    monkeypatch.setattr(converted.importlib.util, "find_spec", lambda name: None if name == lacking else real(name))
+    with pytest.raises(ModelError, match=rf'needs the package {lacking} .*pip install "leadline\[gguf\]"'):
         load(file)
 
 
@@ -319,7 +319,7 @@ def direct(smollm2):
 
     from leadline.models.quiet import quiet
 
-    file = bundled_file(BUNDLED[0])
+    file = bundled_path(BUNDLED[0])
     with quiet(), room._without_bar():
         return AutoModelForCausalLM.from_pretrained(
             file.parent, gguf_file=file.name, quantization_config=GgufConfig(dequantize=True), dtype=torch.float32

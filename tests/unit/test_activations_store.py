@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -311,7 +313,7 @@ def test_finishing_without_a_shard_or_after_a_replacement_is_refused(tmp_path):
     write_store(tmp_path / "s", shards=2)
     writer = StoreWriter(tmp_path / "s", identity(), ENVIRONMENT)
     writer.check()
-    with pytest.raises(StoreError, match=r"shard-00002.*vanished"):
+    with pytest.raises(StoreError, match=r"shard 2 of 3 is missing: run extract with --shard for them"):
         writer.finish()
     StoreWriter(tmp_path / "s", identity(), ENVIRONMENT).clear()
     with pytest.raises(StoreError, match="another run has replaced"):
@@ -449,8 +451,207 @@ def test_a_mapped_site_reads_the_same_rows_a_few_at_a_time(tmp_path):
         np.testing.assert_array_equal(mapped[np.array([7, 0])], values(name, width)[[7, 0]])
     with pytest.raises(SiteError):
         acts.mapped("resid_post.9")
+    with pytest.raises(ActivationsError, match="row 9 is not here; rows count from 0 to 8"):
+        mapped[np.array([9])]
     shard = tmp_path / shard_name(0)
-    content = shard.read_bytes()
-    shard.write_bytes(content.replace(b'"F32"', b'"F64"', 1))
-    with pytest.raises(StoreError, match=r"F64|map"):
-        acts.mapped("embed"), acts.mapped("resid_post.0"), acts.mapped("final_norm")
+    shard.write_bytes(shard.read_bytes().replace(b'"F32"', b'"F64"', 1))
+    with pytest.raises(StoreError, match=r"shard-00000.* holds F64 \(3, 4\) at embed, expected F32 \(3, 4\)"):
+        Activations.open(tmp_path).mapped("embed")[:]
+
+
+# ---- some rows
+
+
+def test_some_rows_are_read_in_the_order_asked_for(tmp_path):
+    write_store(tmp_path)
+    acts = Activations.open(tmp_path)
+    whole = acts.read("resid_post.0")
+    for rows in ([8, 0, 3, 3, 8], range(9), [4], [], np.array([1, 2], np.uint8), np.arange(9) % 2 == 0):
+        found = acts.rows("resid_post.0", rows)
+        np.testing.assert_array_equal(found, whole[np.asarray(rows, dtype=None if len(rows) else int)])
+        assert (found.dtype, found.flags["OWNDATA"]) == (np.float32, True)
+    held = Activations.from_arrays({"embed": whole})
+    np.testing.assert_array_equal(held.rows("embed", [8, 0, 3]), whole[[8, 0, 3]])
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ([0, 9], "row 9 is not here; rows count from 0 to 8"),
+        ([-1], "row -1 is not here"),
+        ([0.5], "dtype float64 were asked for; expected a list of row numbers"),
+        ([[0]], r"shape \(1, 1\)"),
+        ([True], r"or 9 truth values"),
+    ],
+)
+def test_rows_that_are_not_there_are_refused(tmp_path, rows, said):
+    write_store(tmp_path)
+    for acts in (Activations.open(tmp_path), Activations.from_arrays({"embed": values("embed", 4)})):
+        with pytest.raises(ActivationsError, match=said):
+            acts.rows("embed", rows)
+
+
+def test_few_rows_of_a_large_store_take_little_memory_and_read_no_other_shard(tmp_path):
+    n, width = 4000, 512
+    data = Dataset.from_rows([{"text": f"row {i}", "label": i % 2} for i in range(n)], target="label")
+    about = identity(data_fingerprint=data.fingerprint, sites=(("embed", width),), n_rows=n)
+    writer = StoreWriter(tmp_path, about, ENVIRONMENT)
+    writer.check()
+    plan = writer.propose(BatchPlan.build([1] * n, batch_tokens=500, shard_rows=500), n)
+    data.write(tmp_path)
+    for i in range(len(plan.shards)):
+        writer.write_shard(i, {"embed": np.repeat(np.float32(plan.rows(i))[:, None], width, axis=1)})
+    writer.finish()
+    acts = Activations.open(tmp_path)
+    # Shards that are not needed may even be gone.
+    for i in range(1, len(plan.shards)):
+        (tmp_path / shard_name(i)).unlink()
+    some = plan.rows(0)[:2]
+    tracemalloc.start()
+    found = acts.rows("embed", some)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert found[:, 0].tolist() == some
+    # The store has 8 MB; its plan, once read, some 10 numbers a row.
+    assert peak < 1.5e6
+    with pytest.raises(StoreError, match=r"cannot read the shard '.*shard-00001\.safetensors' \(No such file"):
+        acts.rows("embed", [plan.rows(1)[0]])
+
+
+def test_a_store_of_many_shards_needs_few_file_descriptors(tmp_path):
+    resource = pytest.importorskip("resource")
+    n = 300
+    data = dataset(n)
+    about = identity(data_fingerprint=data.fingerprint, sites=(("embed", 2),), n_rows=n)
+    writer = StoreWriter(tmp_path, about, ENVIRONMENT)
+    writer.check()
+    plan = writer.propose(BatchPlan.build([1] * n, batch_tokens=1, shard_rows=1), n)
+    data.write(tmp_path)
+    for i in range(n):
+        writer.write_shard(i, {"embed": np.full((1, 2), plan.rows(i)[0], np.float32)})
+    writer.finish()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    used = max(map(int, os.listdir("/proc/self/fd"))) if Path("/proc/self/fd").exists() else 60
+    resource.setrlimit(resource.RLIMIT_NOFILE, (used + 80, hard))
+    try:
+        acts = Activations.open(tmp_path)
+        for site in (acts.read("embed"), acts.mapped("embed")[:]):
+            np.testing.assert_array_equal(site[:, 1], np.arange(n))
+        acts.verify()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+# ---- what is on disk
+
+
+def test_a_store_of_the_first_version_opens(tmp_path):
+    """Written here byte by byte, as Leadline 0.1 did."""
+    data = dataset(3)
+    data.write(tmp_path)
+    about = {
+        "format": "leadline-activations",
+        "version": 1,
+        "fingerprint": "",
+        "model": {"name": "tiny", "source": "", "fingerprint": "aaaa"},
+        "data": {"name": "rows", "fingerprint": data.fingerprint},
+        "sites": [{"site": "embed", "width": 2}],
+        "tokens": "last",
+        "dtype": "float32",
+        "n_rows": 3,
+        "n_tokens": 12,
+    }
+    text = json.dumps(
+        ["leadline-activations", 1, "aaaa", data.fingerprint, ["embed"], "last", "float32"], separators=(",", ":")
+    )
+    about["fingerprint"] = hashlib.sha256(text.encode()).hexdigest()[:16]
+    shards = []
+    for i, rows in enumerate([[2, 0], [1]]):
+        header = {
+            "__metadata__": {"leadline": json.dumps({"shard": i, "store": about["fingerprint"]})},
+            "rows": {"dtype": "I64", "shape": [len(rows)], "data_offsets": [0, 8 * len(rows)]},
+            "embed": {"dtype": "F32", "shape": [len(rows), 2], "data_offsets": [8 * len(rows), 16 * len(rows)]},
+        }
+        encoded = json.dumps(header).encode()
+        values = np.array([[row, -row] for row in rows], "<f4")
+        content = len(encoded).to_bytes(8, "little") + encoded + np.array(rows, "<i8").tobytes() + values.tobytes()
+        (tmp_path / shard_name(i)).write_bytes(content)
+        digest = hashlib.sha256(content).hexdigest()
+        shards.append({"file": shard_name(i), "rows": len(rows), "bytes": len(content), "sha256": digest})
+    plan = {"fingerprint": "0123", "batch_tokens": 8, "n_batches": 2}
+    rest = {"truncated": "none", "stored_dtype": "float32", "plan": plan, "environments": [], "shards": shards}
+    (tmp_path / MANIFEST).write_text(json.dumps(about | rest))
+    acts = Activations.open(tmp_path)
+    np.testing.assert_array_equal(acts.read("embed"), [[0, 0], [1, -1], [2, -2]])
+    assert (acts.ragged, acts.n_tokens) == (False, 3)
+    acts.verify()
+    # With the plan that it was written by, too, if its shards hold what the plan says.
+    batches = {"batch_tokens": 8, "shards": [[[2, 0]], [[1]]]}
+    (tmp_path / PLAN).write_text(json.dumps(about | {"plan": plan | batches}))
+    np.testing.assert_array_equal(Activations.open(tmp_path).rows("embed", [2, 1]), [[2, -2], [1, -1]])
+    (tmp_path / PLAN).write_text(json.dumps(about | {"plan": plan | batches | {"shards": [[[0, 2]], [[1]]]}}))
+    with pytest.raises(StoreError, match=r"each of the 3 rows once.*shard-00000.* holds others than planned"):
+        Activations.open(tmp_path).read("embed")
+
+
+def test_the_fingerprints_of_stores_that_exist_stay_and_new_parts_have_their_own():
+    assert identity(data_fingerprint="a5ffd4fd5ec25de9").fingerprint == "598968dbf1a16647"
+    assert "stored" not in identity().to_json()
+    made = [
+        identity(),
+        identity(stored="float16"),
+        identity(stored="int8"),
+        identity(span_fingerprint="aa"),
+        identity(span_fingerprint="bb"),
+        identity(tokens="all"),
+    ]
+    assert len({each.fingerprint for each in made}) == len(made)
+    assert [each.version for each in made] == [1, 2, 2, 1, 1, 2]
+    for each in made:
+        assert Identity.from_json(json.loads(json.dumps(each.to_json())), Path("plan.json")) == each
+    assert identity(stored="int8").differences(identity().to_json()) == ["stored: float32 there, int8 here"]
+    assert identity().differences(made[3].to_json()) == ["span_fingerprint: aa there, none here"]
+    with pytest.raises(ActivationsError, match="stored as 'int4'; expected one of float32, float16, int8"):
+        identity(stored="int4")
+
+
+def test_a_manifest_that_was_edited_is_refused(tmp_path):
+    write_store(tmp_path)
+    manifest = tmp_path / MANIFEST
+    manifest.write_text(manifest.read_text().replace('"tokens": "last"', '"tokens": "mean"'))
+    with pytest.raises(StoreError, match=r"manifest\.json' is damaged: what it says has the fingerprint"):
+        Activations.open(tmp_path)
+
+
+def test_notes_stand_in_the_shard_and_in_the_manifest(tmp_path):
+    plan = write_store(tmp_path, shards=1)
+    writer = StoreWriter(tmp_path, identity(), ENVIRONMENT)
+    writer.check()
+    assert writer.missing() == [1, 2]
+    writer.write_shard(1, shard_of(plan, 1), notes={"halved": [[0, 2]]})
+    writer.write_shard(2, shard_of(plan, 2), notes={})
+    assert writer.missing() == []
+    with pytest.raises(ActivationsError, match="note cannot be called 'rows'"):
+        writer.write_shard(1, shard_of(plan, 1), notes={"rows": 3})
+    writer.finish()
+    entries = Activations.open(tmp_path).manifest["shards"]
+    assert [entry.get("halved") for entry in entries] == [None, [[0, 2]], None]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"embed": np.zeros((3, 5), np.float32)}, r"given \('float32', \(3, 5\)\) for embed; expected .*\(3, 4\)"),
+        ({"embed": np.zeros((3, 4))}, "given .'float64'"),
+        ({"resid_post.9": np.zeros((3, 4), np.float32)}, "for resid_post.9; expected nothing"),
+    ],
+)
+def test_arrays_that_are_not_the_stores_are_not_written(tmp_path, change, said):
+    plan = write_store(tmp_path, shards=0)
+    writer = StoreWriter(tmp_path, identity(), ENVIRONMENT)
+    writer.check()
+    with pytest.raises(ActivationsError, match=said):
+        writer.write_shard(0, shard_of(plan, 0) | change)
+    with pytest.raises(ActivationsError, match="leave one vector a row; expected none"):
+        writer.write_shard(0, shard_of(plan, 0), lengths=np.ones(3, int))
+    assert writer.missing() == [0, 1, 2]

@@ -83,7 +83,7 @@ def test_version(leadline: Callable[..., Answer]) -> None:
         (["run"], "requires an argument"),
         (["run", "a.yaml", "--seed", "x"], "--seed"),
         (["report", "a", "b"], "b"),
-        (["extract", "--model", "m"], "requires an argument"),
+        (["extract", "--model", "m"], "--data and --out are missing"),
     ],
 )
 def test_a_wrong_word_exits_with_2_and_the_nearest_name(

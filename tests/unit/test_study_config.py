@@ -95,7 +95,7 @@ def test_short_forms_and_defaults(folder: Path) -> None:
     config = study(folder, "model: smollm2-135m\ndata: city-facts\nprobe: mean_difference\n")
     assert (config.name, config.out) == ("city-facts", str(folder / "runs" / "city-facts"))
     assert config.data.arguments() == ("city-facts", {})
-    assert config.sites == ("embed", "resid_post.*", "final_norm")
+    assert config.sites == ("default",)
     assert (config.tokens, config.folds, config.permutations, config.bootstraps) == ("last", 5, 1000, 1000)
     assert config.probe.l2 is None
     assert config.controls == DEFAULT_CONTROLS

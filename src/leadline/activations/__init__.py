@@ -15,10 +15,20 @@ order of the data set. Only `extract` knows models; the store knows files and ro
 Importing this imports no torch; `extract` does when it is called.
 """
 
-from leadline.activations.extract import DEFAULT_SITES, extract
+from leadline.activations.extract import extract, extract_all
+from leadline.activations.manifest import merge
 from leadline.activations.plan import BatchPlan
 from leadline.activations.source import ActivationSource
 from leadline.activations.store import Activations
 from leadline.activations.tokens import SELECTIONS, Selection
 
-__all__ = ["DEFAULT_SITES", "SELECTIONS", "ActivationSource", "Activations", "BatchPlan", "Selection", "extract"]
+__all__ = [
+    "SELECTIONS",
+    "ActivationSource",
+    "Activations",
+    "BatchPlan",
+    "Selection",
+    "extract",
+    "extract_all",
+    "merge",
+]

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from leadline.activations.layout import FORMAT, VERSION
 from leadline.errors import ActivationsError
+from leadline.files import fingerprint
 from leadline.sites import Site
 
 if TYPE_CHECKING:
     from leadline.data import Dataset
 
-__all__ = ["given_arrays", "given_dataset"]
+__all__ = ["given_arrays", "given_dataset", "given_lengths", "given_manifest"]
 
 
 def given_arrays(arrays: Mapping[str | Site, Any]) -> dict[Site, np.ndarray]:
@@ -56,7 +59,7 @@ def _array(name: str, value: Any) -> np.ndarray:
     if raw.ndim != 2 or not raw.size:
         raise ActivationsError(
             f"the activations at {name} have the shape {raw.shape}; expected (n, d) with a vector a row, both over 0. "
-            f"Pool token-level activations first."
+            f"Pool token-level activations first, or give them as (tokens, d) with lengths=, the tokens of each row."
         )
     with np.errstate(over="ignore"):
         # A view would keep the whole array alive that it is of.
@@ -69,6 +72,26 @@ def _array(name: str, value: Any) -> np.ndarray:
             f"float32 or bfloat16."
         )
     return array
+
+
+def given_lengths(lengths: Any, n_vectors: int) -> np.ndarray:
+    """The tokens of each row as (n,) int64.
+
+    Raises
+    ------
+    ActivationsError : they are no counts, or do not add up to the vectors.
+    """
+    counts = np.asarray(lengths.cpu() if hasattr(lengths, "cpu") else lengths)
+    if counts.ndim != 1 or not counts.size or counts.dtype.kind not in "iu" or counts.min() < 0:
+        raise ActivationsError(
+            f"lengths have the shape {counts.shape} and dtype {counts.dtype}; expected (n,) whole numbers, the tokens "
+            f"of each row."
+        )
+    if counts.sum() != n_vectors:
+        raise ActivationsError(
+            f"the lengths add up to {counts.sum():,} tokens, the arrays have {n_vectors:,} rows; expected the same."
+        )
+    return counts.astype(np.int64)
 
 
 def given_dataset(
@@ -123,3 +146,28 @@ def given_dataset(
         text_column="text",
         group_column=None if groups is None else "group",
     )
+
+
+def given_manifest(
+    arrays: Mapping[Site, np.ndarray],
+    lengths: np.ndarray | None,
+    dataset: Dataset | None,
+    tokens: str,
+    model_fingerprint: str | None,
+) -> dict[str, Any]:
+    """What is known of arrays from elsewhere, in the form of a store's manifest; their content is their fingerprint."""
+    digest = hashlib.sha256()
+    for site, array in arrays.items():
+        digest.update(f"\0{site.name}\0{array.shape}\0".encode())
+        digest.update(array.data)
+    if lengths is not None:
+        digest.update(lengths.data)
+    data = None if dataset is None else dataset.fingerprint
+    return {
+        "fingerprint": fingerprint(FORMAT, VERSION, digest.hexdigest(), data, tokens, model_fingerprint),
+        "model": {"name": None, "source": None, "fingerprint": model_fingerprint},
+        "data": {"name": None if dataset is None else dataset.name, "fingerprint": data},
+        "sites": [{"site": site.name, "width": array.shape[1]} for site, array in arrays.items()],
+        "tokens": tokens,
+        "n_rows": len(next(iter(arrays.values()))) if lengths is None else len(lengths),
+    }

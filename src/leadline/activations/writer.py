@@ -19,31 +19,28 @@ from typing import Any
 
 import numpy as np
 import safetensors.numpy
-from safetensors import SafetensorError, safe_open
 
-from leadline.activations.plan import BatchPlan
-from leadline.activations.store import (
+from leadline.activations.layout import (
     DATASET_FILES,
-    FORMAT,
     MANIFEST,
     PLAN,
-    ROWS,
     SHARD_NOTE,
-    VERSION,
-    Activations,
     Identity,
     damaged_files,
     read_json,
     shard_name,
 )
+from leadline.activations.manifest import merge, shard_note, write_manifest
+from leadline.activations.plan import BatchPlan
+from leadline.activations.shards import checked_notes, shard_tensors
+from leadline.activations.store import Activations
 from leadline.errors import OutputError, StoreError
-from leadline.files import ensure_folder, sha256_file, write_atomic
+from leadline.files import ensure_folder, sha256_file
 
-__all__ = ["StoreWriter"]
+__all__ = ["StoreWriter", "merge"]
 
 # Seconds after which a temporary file cannot be another run's that still lives.
 _STALE = 600.0
-_HEADER = {"format": FORMAT, "version": VERSION}
 
 
 class StoreWriter:
@@ -67,7 +64,6 @@ class StoreWriter:
         self.environment = dict(environment)
         self._plan: BatchPlan | None = None
         self._planned_under: dict[str, Any] = {}
-        self._n_tokens = 0
         self._hashes: dict[str, str] = {}
         if folder.exists() and not folder.is_dir():
             ensure_folder(folder)
@@ -160,22 +156,13 @@ class StoreWriter:
 
     def has(self, i: int) -> bool:
         """A shard is there, whole, and of this store and plan."""
-        return self._note(i) is not None
-
-    def _note(self, i: int) -> dict[str, Any] | None:
-        """The note in a valid shard's header."""
         assert self._plan is not None
-        n_rows = len(self._plan.rows(i))
-        try:
-            # Opening checks that the file is as long as its header says.
-            with safe_open(self.folder / shard_name(i), framework="np") as shard:
-                note = json.loads((shard.metadata() or {})[SHARD_NOTE])
-                shapes = {key: tuple(shard.get_slice(key).get_shape()) for key in list(shard.keys())}
-        except (OSError, SafetensorError, KeyError, ValueError):
-            return None
-        expected = {ROWS: (n_rows,), **{name: (n_rows, width) for name, width in self.identity.sites}}
-        mine = {"store": self.identity.fingerprint, "plan": self._plan.fingerprint, "shard": i}
-        return note if shapes == expected and all(note.get(key) == value for key, value in mine.items()) else None
+        return isinstance(shard_note(self.folder / shard_name(i), self.identity, self._plan, i), dict)
+
+    def missing(self) -> list[int]:
+        """The shards that are not there, or not whole."""
+        assert self._plan is not None
+        return [i for i in range(len(self._plan.shards)) if not self.has(i)]
 
     # ---- writing
 
@@ -188,7 +175,7 @@ class StoreWriter:
         OutputError : the folder cannot be written to.
         """
         content = {
-            **_HEADER,
+            **self.identity.header,
             **self.identity.to_json(),
             "n_tokens": n_tokens,
             "environment": self.environment,
@@ -201,26 +188,40 @@ class StoreWriter:
         assert self._plan is not None
         return self._plan
 
-    def write_shard(self, i: int, arrays: Mapping[str, np.ndarray]) -> None:
+    def write_shard(
+        self,
+        i: int,
+        arrays: Mapping[str, np.ndarray],
+        lengths: np.ndarray | None = None,
+        positions: np.ndarray | None = None,
+        notes: Mapping[str, Any] | None = None,
+    ) -> None:
         """Write one shard, unless a valid one has appeared meanwhile.
 
         Parameters
         ----------
-        arrays : for each site's name (rows, width) float32, rows as the plan has them.
+        arrays : for each site's name (rows, width) float32, rows as the plan has them; of a store of tokens
+            (tokens, width), row after row.
+        lengths : (rows,) the tokens of each row; for a store of tokens, and only for one.
+        positions : (tokens,) each token's position in its row; None for 0, 1, 2… in each.
+        notes : JSON that is kept in the shard's header and in its entry of the manifest.
 
         Raises
         ------
+        ActivationsError : arrays of other shapes, or values that the store's dtype cannot hold (names site and rows).
         OutputError : the folder cannot be written to, or the disk is full. What is there stays good.
         """
         assert self._plan is not None
+        tensors, n_vectors = shard_tensors(self.identity, self._plan.rows(i), arrays, lengths, positions)
         note = {
-            **_HEADER,
+            **self.identity.header,
             "store": self.identity.fingerprint,
             "plan": self._plan.fingerprint,
             "shard": i,
             "environment": self.environment,
+            **({"tokens": n_vectors} if self.identity.ragged else {}),
+            **({"notes": checked_notes(notes)} if notes else {}),
         }
-        tensors = {ROWS: np.asarray(self._plan.rows(i), dtype=np.int64), **arrays}
         data = safetensors.numpy.save(tensors, metadata={SHARD_NOTE: json.dumps(note, sort_keys=True)})
         target = self.folder / shard_name(i)
         with self._whole(target.name, data) as temporary:
@@ -233,7 +234,7 @@ class StoreWriter:
 
         Raises
         ------
-        StoreError : a shard is missing, or the store was replaced by another run meanwhile.
+        StoreError : shards are missing (all named), or the store was replaced by another run meanwhile.
         OutputError : the folder cannot be written to.
         """
         assert self._plan is not None
@@ -243,39 +244,7 @@ class StoreWriter:
                 f"another run has replaced the store in '{self.folder}' while this one was writing it; give each its "
                 f"own folder and extract again."
             )
-        environments: list[dict[str, Any]] = []
-        shards = []
-        for i in range(len(self._plan.shards)):
-            file = self.folder / shard_name(i)
-            note = self._note(i)
-            if note is None:
-                raise StoreError(f"the shard '{file}' vanished while the store was written; extract again.")
-            if note["environment"] not in environments:
-                environments.append(note["environment"])
-            shards.append(
-                {
-                    "file": file.name,
-                    "rows": len(self._plan.rows(i)),
-                    "bytes": file.stat().st_size,
-                    "sha256": self._hashes.get(file.name) or self._recorded.get(file.name) or sha256_file(file),
-                    "environment": environments.index(note["environment"]),
-                }
-            )
-        manifest = {
-            **_HEADER,
-            **self.identity.to_json(),
-            "n_tokens": self._n_tokens,
-            "truncated": "none",
-            "stored_dtype": "float32",
-            "plan": {
-                "fingerprint": self._plan.fingerprint,
-                "batch_tokens": self._plan.batch_tokens,
-                "n_batches": sum(len(shard) for shard in self._plan.shards),
-            },
-            "environments": environments,
-            "shards": shards,
-        }
-        write_atomic(self.folder / MANIFEST, json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
+        write_manifest(self.folder, on_disk, self._recorded | self._hashes)
         self._tidy()
 
     def _tidy(self) -> None:
@@ -298,7 +267,6 @@ class StoreWriter:
                 f"the plan in '{self.folder}' has {self._plan.n_rows} rows, the data set {self.identity.n_rows}; "
                 f"extract again with overwrite=True."
             )
-        self._n_tokens = int(content.get("n_tokens", 0))
         self._planned_under = dict(content.get("environment") or {})
 
     @contextmanager

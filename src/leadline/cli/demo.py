@@ -20,7 +20,7 @@ def command(
     out: Path = Path("runs/demo"),
     model: str = "smollm2-135m",
     data: str = "city-facts",
-    sites: tuple[str, ...] = ("embed", "resid_post.*", "final_norm"),
+    sites: tuple[str, ...] = ("default",),
     tokens: str = "last",
     probe: str = "logistic",
     dtype: str = "auto",

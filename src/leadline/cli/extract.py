@@ -1,11 +1,16 @@
-"""`leadline extract`: a model's activations on a labelled set, into a store."""
+"""`leadline extract`: models' activations on labelled sets, into stores."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from leadline.cli.options import COMMON, AsJson, Common, Overwrite
 from leadline.cli.output import print_json, print_text
+
+if TYPE_CHECKING:
+    from leadline.activations import Activations
+    from leadline.study.config import StudyConfig
 
 __all__ = ["EXAMPLES", "command"]
 
@@ -13,6 +18,12 @@ EXAMPLES = """
 - `leadline extract --model smollm2-135m --data city-facts --out runs/facts/activations`
 - `leadline extract --model gpt2 --data cities.csv --text statement --target label --group city --out acts`
 - `leadline extract --model ./model --data city-places --sites "resid_post.*" --tokens mean --out acts`
+- `leadline extract --model smollm2-135m --data chats.jsonl --text messages --target label --tokens "mean@role:user" \
+--out acts`
+- `leadline extract --model dinov2-small --data written-shapes --tokens first --out acts`
+- `leadline extract --model A --model B --data city-facts --out acts`: a store each, in acts/MODEL/DATA
+- `leadline extract --model smollm2-135m --data city-facts --out acts --shard 2/8`: an eighth of the work, on its own
+- `leadline extract --merge acts`: complete a store whose shards were done apart
 
 Quote a pattern with a `*`, so that the shell leaves it alone.
 """
@@ -20,16 +31,24 @@ Quote a pattern with a `*`, so that the shell leaves it alone.
 
 def command(
     *,
-    model: str,
-    data: str,
-    out: Path,
+    model: tuple[str, ...] = (),
+    data: tuple[str, ...] = (),
+    out: Path | None = None,
     text: str | None = None,
+    image: str | None = None,
+    audio: str | None = None,
     target: tuple[str, ...] = (),
+    positive: str | None = None,
     group: str | None = None,
     split: str | None = None,
     sample: int | None = None,
-    sites: tuple[str, ...] = ("embed", "resid_post.*", "final_norm"),
+    sites: tuple[str, ...] = ("default",),
     tokens: str = "last",
+    stored: str = "float32",
+    batch_tokens: int | None = None,
+    share_prefixes: bool = True,
+    shard: str | None = None,
+    merge: Path | None = None,
     dtype: str = "auto",
     device: str = "auto",
     revision: str | None = None,
@@ -45,15 +64,21 @@ def command(
     Parameters
     ----------
     model
-        A bundled model, a Hugging Face id, a folder or a .gguf file.
+        A bundled model, a Hugging Face id, a folder or a .gguf file; several give a store each.
     data
-        A built-in set (`leadline datasets`), or a CSV, JSONL or Parquet file.
+        A built-in set (`leadline datasets`), or a CSV, JSONL, Parquet or CoNLL-U file; several give a store each.
     out
         The store's folder.
     text
         The column with the texts, or with chat messages.
+    image
+        The column with the files of pictures; with a text column too, pictures with a text.
+    audio
+        The column with the files of sounds.
     target
         The column with the labels; may be given several times.
+    positive
+        The class that counts as 1, where a column has several.
     group
         The column whose rows belong together, such as a city or a document.
     split
@@ -61,9 +86,20 @@ def command(
     sample
         Use only this many rows.
     sites
-        What to store, as in `resid_post.*`; may be given several times.
+        What to store, as in `resid_post.*`; may be given several times. By default the stream after every block.
     tokens
-        last, first, mean or max.
+        Which tokens, and how they are pooled: last, first, mean, max or all, of all tokens, or before an @ of some:
+        a slice (-3:), span:COLUMN, role:ROLE, regex:PATTERN, every:K, content, image, text, patches.
+    stored
+        float32, float16 or int8.
+    batch_tokens
+        The most tokens of a batch, padding included.
+    share_prefixes
+        Compute what rows begin with in common once.
+    shard
+        Do only part I of N, as in 2/8; other parts can run elsewhere at the same time.
+    merge
+        Complete a store whose shards are all there, without model or data.
     dtype
         auto, float32, bfloat16 or float16.
     device
@@ -73,44 +109,119 @@ def command(
     seed
         Of the sample.
     """
-    import leadline as ll
-    from leadline.cli.progress import progress
-    from leadline.files import ensure_folder
+    from leadline.errors import ConfigError
+
+    if merge is not None:
+        from leadline.activations import merge as merge_shards
+
+        return _say({merge: merge_shards(merge)}, as_json)
+    missing = [name for name, given in (("--model", model), ("--data", data), ("--out", out)) if not given]
+    if missing or out is None:
+        raise ConfigError(
+            f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing; see `leadline extract --help`."
+        )
+    columns = {
+        "text": text,
+        "image": image,
+        "audio": audio,
+        "target": list(target) or None,
+        "positive": positive,
+        "group": group,
+        "split": split,
+        "sample": sample,
+    }
+    asked = {"dtype": dtype, "device": device, "revision": revision}
+    configs = [[_config({"name": one, **asked}, name, columns, sites, seed) for name in data] for one in model]
+    options = {
+        "tokens": tokens,
+        "stored": stored,
+        "batch_tokens": batch_tokens,
+        "share_prefixes": share_prefixes,
+        "shard": shard,
+        "overwrite": overwrite,
+    }
+    return _extract(configs, out, options, common, as_json)
+
+
+def _config(
+    model: dict[str, Any], data: str, columns: dict[str, Any], sites: tuple[str, ...], seed: int
+) -> StudyConfig:
     from leadline.study.config import StudyConfig, named_data
 
-    columns = {"text": text, "target": list(target) or None, "group": group, "split": split, "sample": sample}
-    config = StudyConfig.from_mapping(
+    return StudyConfig.from_mapping(
         {
-            "model": {"name": model, "dtype": dtype, "device": device, "revision": revision},
+            "model": model,
             "data": {**named_data(data), **{key: value for key, value in columns.items() if value is not None}},
             "sites": list(sites),
-            "tokens": tokens,
             "seed": seed,
         }
     )
+
+
+def _extract(
+    configs: list[list[StudyConfig]], out: Path, options: dict[str, Any], common: Common, as_json: bool
+) -> int:
+    import leadline as ll
+    from leadline.activations import Selection
+    from leadline.activations.extract import extract_part, folder_name, parse_shard
+    from leadline.activations.store import Activations
+    from leadline.cli.progress import progress
+    from leadline.files import ensure_folder
+    from leadline.study.config import DEFAULT_SITES
+
+    # What is wrong is told before a model is loaded.
+    Selection.parse(options["tokens"])
+    parse_shard(options["shard"])
     ensure_folder(out)
-    source, keywords = config.data.arguments()
+    several = len(configs) * len(configs[0]) > 1
+    found: dict[Path, Activations] = {}
+    waiting: dict[Path, int] = {}
     with progress(common.quiet) as events:
-        rows = ll.load_dataset(source, seed=seed, **keywords)
-        loaded = ll.load_model(
-            config.model.name,
-            dtype=config.model.dtype,
-            device=config.model.device,
-            revision=config.model.revision,
-            events=events,
-        )
-        store = ll.extract(loaded, rows, sites=config.sites, tokens=tokens, out=out, overwrite=overwrite, events=events)
+        datasets = []
+        for config in configs[0]:
+            source, keywords = config.data.arguments()
+            datasets.append(ll.load_dataset(source, seed=config.seed, **keywords))
+        for of_one_model in configs:
+            wanted = of_one_model[0]
+            loaded = ll.load_model(
+                wanted.model.name,
+                dtype=wanted.model.dtype,
+                device=wanted.model.device,
+                revision=wanted.model.revision,
+                events=events,
+            )
+            sites = None if wanted.sites == DEFAULT_SITES else wanted.sites
+            for data in datasets:
+                folder = out / folder_name(loaded.name) / folder_name(data.name) if several else out
+                store = extract_part(loaded, data, sites, out=folder, events=events, **options)
+                if isinstance(store, Activations):
+                    found[folder] = store
+                else:
+                    waiting[folder] = len(store.missing())
+    if waiting and as_json:
+        print_json([{"out": str(folder), "missing_shards": n} for folder, n in waiting.items()])
+        return 0
+    for folder, n in waiting.items():
+        print_text(f"this part is done; {n} shards of {folder} are left to other parts")
+    return _say(found, as_json) if found else 0
+
+
+def _say(stores: dict[Path, Activations], as_json: bool) -> int:
     if as_json:
-        print_json(
+        described = [
             {
-                "out": str(out),
+                "out": str(folder),
                 "fingerprint": store.fingerprint,
                 "n_rows": store.n_rows,
-                "tokens": tokens,
+                "tokens": store.tokens,
                 "sites": [{"site": site.name, "width": store.width(site)} for site in store.sites],
             }
-        )
-    else:
-        print_text(f"{store.n_rows:,} rows at {len(store.sites)} sites: {out}")
-        print_text(f"next: leadline sweep {out}")
+            for folder, store in stores.items()
+        ]
+        print_json(described[0] if len(described) == 1 else described)
+        return 0
+    for folder, store in stores.items():
+        tokens = f" ({store.n_tokens:,} tokens)" if store.ragged else ""
+        print_text(f"{store.n_rows:,} rows{tokens} at {len(store.sites)} sites: {folder}")
+        print_text(f"next: leadline sweep {folder}")
     return 0

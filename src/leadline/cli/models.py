@@ -26,8 +26,12 @@ def command(*, architectures: bool = False, as_json: AsJson = False, common: Com
     """
     if architectures:
         from leadline.models import ARCHITECTURES
+        from leadline.models.architectures import COMPOSITES
 
         rows = [(row.name, row.model_types, row.equation.text, row.kinds) for row in ARCHITECTURES]
+        for model_type, (name, parts) in COMPOSITES.items():
+            named = ", ".join(part or "language model" for part, *_ in parts)
+            rows.append((name, (model_type,), f"parts: {named}, each as its own model type", ()))
         if as_json:
             print_json(
                 [
@@ -40,6 +44,7 @@ def command(*, architectures: bool = False, as_json: AsJson = False, common: Com
                 ["architecture", "model_type", "equation", "sites"],
                 [(name, ", ".join(types), equation, " ".join(kinds)) for name, types, equation, kinds in rows],
             )
+            print_text("\nany module of any model is a site too: module:PATH")
         return 0
 
     from leadline.models import list_models

@@ -275,6 +275,8 @@ def sweep_target(
     EvidenceError : a target that the family does not take, or data that no fold scheme can judge.
     """
     kind, Y = labels.kind, labels.Y
+    if getattr(source, "ragged", False):
+        raise EvidenceError("these activations keep every token, and a label is of a row; give them by_token().")
     if kind not in family.kinds:
         raise EvidenceError(
             f"target '{labels.name}' is {kind}; the {family.name} probe takes {' and '.join(family.kinds)} targets. "

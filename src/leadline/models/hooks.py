@@ -18,7 +18,7 @@ import torch
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
-from leadline.errors import ArchitectureError
+from leadline.errors import ArchitectureError, SiteError
 from leadline.models.ports import Port
 from leadline.sites import Site
 
@@ -134,7 +134,7 @@ class Hooks:
                 if site not in client.sites:
                     continue
                 if client.edit is not None:
-                    current, edited = client.edit(site, current), True
+                    current, edited = _fits(client.edit(site, current), current), True
                     continue
                 assert client.receive is not None
                 client.receive(site, current)
@@ -179,3 +179,11 @@ class Hooks:
                 f"(layer dropping, an exit on its way?), so these sites cannot be read."
             )
         return result
+
+
+def _fits(new: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    if new.shape != x.shape:
+        raise SiteError(
+            f"an edit gave a tensor of shape {tuple(new.shape)}; expected {tuple(x.shape)}, as it was given."
+        )
+    return new.to(device=x.device, dtype=x.dtype)

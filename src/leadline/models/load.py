@@ -14,7 +14,8 @@ from torch import nn
 from leadline.errors import ModelError, did_you_mean
 from leadline.events import SILENT, Event, EventSink, stage
 from leadline.models.architectures import find_architectures
-from leadline.models.catalogue import BUNDLED, bundled_file
+from leadline.models.catalogue import BUNDLED, Bundled, bundled_path
+from leadline.models.dinov2_onnx import dinov2_folder
 from leadline.models.gguf import dense_folder
 from leadline.models.model import Model
 from leadline.models.pretrained import plain_processor, read_config, read_module, read_processor, read_tokenizer
@@ -177,8 +178,7 @@ def _locate(
     local = {"local_files_only": True}
     for model in BUNDLED:
         if text.lower() == model.name:
-            file = bundled_file(model)
-            return model.name, f"{model.file} of the package {model.package}", dense_folder(file, events), local
+            return model.name, f"{model.path} of the package {model.package}", _bundled_folder(model, events), local
     path = Path(text).expanduser()
     if path.is_file():
         if path.suffix.lower() != ".gguf":
@@ -196,6 +196,16 @@ def _locate(
         raise ModelError(f"there is no file or folder '{text}'; check the path." + _nearest(text))
     options = _hub_options(text, revision, events, weights=weights)
     return text, f"{text} on the Hugging Face hub" + (f", revision {revision}" if revision else ""), text, options
+
+
+def _bundled_folder(model: Bundled, events: EventSink) -> Path:
+    """The folder that transformers reads a bundled model from."""
+    path = bundled_path(model)
+    if path.suffix == ".gguf":
+        return dense_folder(path, events)
+    if path.suffix == ".onnx":
+        return dinov2_folder(path, model.install, events)
+    return path
 
 
 def _bundled() -> str:

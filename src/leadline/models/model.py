@@ -33,6 +33,8 @@ __all__ = ["Model"]
 
 # A batch of `activations_of`, in tokens.
 _SCORING_TOKENS = 4096
+# How far a row that goes on from a cached prefix may be from the row in one piece, relative.
+_PREFIX_TOLERANCE, _HALF_TOLERANCE = 1e-3, 0.1
 # Where a text is expected and something else came.
 _KINDS = {"text": "texts", "image": "pictures", "audio": "sounds", "image+text": "pictures with a text, or texts"}
 
@@ -527,10 +529,13 @@ class Model:
         ------
         ModelError : the model keeps no key-value cache.
         """
-        from transformers import DynamicCache
-
         if not self.can_share_prefixes:
             raise ModelError(f"'{self.name}' keeps no key-value cache from which rows could go on.")
+        return self._prefix(input_ids, after, rows)
+
+    def _prefix(self, input_ids: torch.Tensor, after: Prefix | None, rows: torch.Tensor | None) -> Prefix:
+        from transformers import DynamicCache
+
         start = 0 if after is None else after.length
         if after is None:
             cache = DynamicCache(config=self.part.config)
@@ -540,13 +545,43 @@ class Model:
         self._run(self.part, arguments)
         return Prefix(cache, start + input_ids.shape[1], len(input_ids))
 
-    @property
+    @cached_property
     def can_share_prefixes(self) -> bool:
-        """Whether rows can go on from a common prefix's key-value cache."""
+        """Whether rows can go on from a prefix's key-value cache; tried out on random tokens when first asked."""
         if not self.parts:
             return False
         row = self.part.row
-        return row.causal and row.caches and not row.part and row.inputs in ("text", "image+text")
+        if not (row.causal and row.caches and not row.part and row.inputs in ("text", "image+text")):
+            return False
+        generator = torch.Generator().manual_seed(0)
+        ids = torch.randint(min(self._n_embeddings or 1, 1000), (2, 12), generator=generator)
+        ids[1, :5] = ids[0, :5]
+        last = self.sites([f"resid_post.{self.n_layers - 1}"])
+        whole = self.read(ids, None, last)[last[0]][:, 5:].double()
+        prefix = self._prefix(ids[:1, :5], None, None)
+        gone_on = self._read(last, lambda: self.forward(ids[:, 5:], after=prefix))[last[0]].double()
+        error = float(((whole - gone_on).norm(dim=-1) / whole.norm(dim=-1).clamp(min=1e-30)).max())
+        return error <= (_PREFIX_TOLERANCE if self.dtype == torch.float32 else _HALF_TOLERANCE)
+
+    @property
+    def cache_bytes_per_token(self) -> int:
+        """What the keys and values of one token take, in all layers; an upper bound where heads share them."""
+        config = self.part.config
+        n_heads = int(getattr(config, "num_key_value_heads", None) or self.n_heads or 1)
+        size = int(getattr(config, "head_dim", None) or self.d_model // max(1, self.n_heads))
+        return 2 * self.n_layers * n_heads * size * self._weights.element_size()
+
+    @contextmanager
+    def upcast(self) -> Iterator[None]:
+        """Compute in float32 with the same weights, for as long as the body lasts."""
+        before = [(t, t.data) for t in (*self.module.parameters(), *self.module.buffers()) if t.is_floating_point()]
+        try:
+            for tensor, data in before:
+                tensor.data = data.float()
+            yield
+        finally:
+            for tensor, data in before:
+                tensor.data = data
 
     def run(self, batch: Batch, part: Part | None = None) -> torch.Tensor | None:
         """Make one pass of a batch of rows through one part (the first by default), as `forward` does of token ids."""
@@ -644,14 +679,11 @@ class Model:
                     positions = [np.arange(tensor.shape[1])] * len(some)
                 else:
                     positions = [selection.positions(rows[i]) for i in some]
-                pooled = pool_positions(selection.pool, np.arange(len(some)), positions, self.device)(tensor)
-                lengths = [len(p) for p in positions] if selection.ragged else [1] * len(some)
-                for i, block in zip(
-                    some,
-                    pooled.float().cpu().numpy().astype(np.float32).tolist()
-                    and np.split(pooled.float().cpu().numpy(), np.cumsum(lengths)[:-1]),
-                    strict=True,
-                ):
+                pool = pool_positions(selection.pool, np.arange(len(some)), positions, self.device)
+                pooled = pool(tensor).float().cpu().numpy()
+                # Where every token is kept a row has several vectors.
+                ends = np.cumsum([len(own) if selection.ragged else 1 for own in positions])
+                for i, block in zip(some, np.split(pooled, ends[:-1]), strict=True):
                     found[i] = block
         return np.concatenate(found)
 

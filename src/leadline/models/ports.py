@@ -100,7 +100,6 @@ class Port:
         new = visit(x)
         if new is None:
             return None
-        new = _fits(new, x)
         if self.scale != 1.0:
             new = new / self.scale
         if self.free:
@@ -113,11 +112,16 @@ class Port:
         z = _first(given, module, "input", 0)
         out = _first(output, module, "output", 0)
         weight = projection_slice(module, *self.head)
-        x = (z[..., self.head[0] : self.head[1]] @ weight).view(*out.shape) * self.scale
-        new = visit(x)
+
+        def share() -> torch.Tensor:
+            assert self.head is not None
+            return (z[..., self.head[0] : self.head[1]] @ weight).view(*out.shape) * self.scale
+
+        new = visit(share())
         if new is None:
             return None
-        return _replaced(output, out + (_fits(new, x) - x) / self.scale, 0)
+        # Made again, since an edit may have written into the first.
+        return _replaced(output, out + (new - share()) / self.scale, 0)
 
 
 def projection_slice(module: nn.Module, start: int, end: int) -> torch.Tensor:
@@ -175,14 +179,6 @@ def _replaced(value: Any, new: torch.Tensor, item: int) -> Any:
         f"the module gives a {type(value).__name__}, which can be read but not edited; name a module that gives a "
         f"tensor."
     )
-
-
-def _fits(new: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-    if new.shape != x.shape:
-        raise SiteError(
-            f"an edit gave a tensor of shape {tuple(new.shape)}; expected {tuple(x.shape)}, as it was given."
-        )
-    return new.to(device=x.device, dtype=x.dtype)
 
 
 def _as_sequence(raw: torch.Tensor) -> torch.Tensor:

@@ -39,6 +39,10 @@ class Prefix:
             own = copy.copy(layer)
             # Layers after the last wanted site have seen nothing.
             if getattr(own, "keys", None) is not None and own.keys.numel():
-                own.batch_select_indices(rows.to(own.keys.device))
+                if self.n == 1:
+                    # A view: the rows' own keys are put behind it in a copy anyway.
+                    own.keys, own.values = (x.expand(len(rows), *x.shape[1:]) for x in (own.keys, own.values))
+                else:
+                    own.batch_select_indices(rows.to(own.keys.device))
             found.layers.append(own)
         return found

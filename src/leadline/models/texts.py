@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 __all__ = ["Input", "encode_texts", "name_rows"]
+
+# What a tokenizer gives of a row is large beside its ids.
+_AT_ONCE = 2048
 
 # A text, or chat messages in the form of transformers: {"role": ..., "content": ...}.
 Input = str | Sequence[Mapping[str, Any]]
@@ -48,27 +52,27 @@ def encode_texts(
     found: dict[int, Encoded] = {}
     # A template writes the special tokens itself; the tokenizer must not add them again.
     for rows, special in ((texts, True), (chats, False)):
-        if not rows:
-            continue
-        encoded = tokenizer(
-            list(rows.values()),
-            add_special_tokens=special,
-            padding=False,
-            truncation=False,
-            return_attention_mask=False,
-            return_token_type_ids=False,
-            return_offsets_mapping=offsets,
-            verbose=False,
-        )
-        places = encoded["offset_mapping"] if offsets else [None] * len(rows)
-        for (i, text), ids, place in zip(rows.items(), encoded["input_ids"], places, strict=True):
-            found[i] = Encoded(
-                ids=list(ids),
-                length=len(ids),
-                text=text if offsets else None,
-                offsets=None if place is None else np.asarray(place, dtype=np.int64).reshape(-1, 2),
-                messages=_messages(text, inputs[i], i, name) if offsets and rows is chats else (),
+        for start in range(0, len(rows), _AT_ONCE):
+            some = list(rows.items())[start : start + _AT_ONCE]
+            encoded = tokenizer(
+                [text for _, text in some],
+                add_special_tokens=special,
+                padding=False,
+                truncation=False,
+                return_attention_mask=False,
+                return_token_type_ids=False,
+                return_offsets_mapping=offsets,
+                verbose=False,
             )
+            places = encoded["offset_mapping"] if offsets else [None] * len(some)
+            for (i, text), ids, place in zip(some, encoded["input_ids"], places, strict=True):
+                found[i] = Encoded(
+                    ids=array("i", ids),
+                    length=len(ids),
+                    text=text if offsets else None,
+                    offsets=None if place is None else np.asarray(place, dtype=np.int64).reshape(-1, 2),
+                    messages=_messages(text, inputs[i], i, name) if offsets and rows is chats else (),
+                )
     return [found[i] for i in range(len(inputs))]
 
 

@@ -28,7 +28,7 @@ from pydantic import (
     model_validator,
 )
 
-from leadline.errors import ConfigError, SiteError, did_you_mean
+from leadline.errors import ActivationsError, ConfigError, SiteError, did_you_mean
 from leadline.sites import expand_sites
 
 __all__ = [
@@ -70,17 +70,17 @@ FAMILY_OPTIONS: dict[str, tuple[str, ...]] = {
 }
 # Families that try several of something else, and take one l2.
 _ONE_L2 = ("elastic_net", "sparse_logistic", "k_sparse")
-Pooling = Literal["last", "first", "mean", "max"]
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 
 CONTROLS: tuple[Control, ...] = get_args(Control)
 DEFAULT_CONTROLS: tuple[Control, ...] = CONTROLS
-DEFAULT_SITES = ("embed", "resid_post.*", "final_norm")
+# The stream before the first block, after every block and after the final norm, as far as the model has them.
+DEFAULT_SITES = ("default",)
 
 # A site pattern is checked before the model is known; no model has this many layers, or heads in a layer.
 _MANY = 1000
-_DATA_FILES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet", ".pq")
-_OWN_COLUMNS = ("text", "target", "group", "split", "kind", "positive")
+_DATA_FILES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet", ".pq", ".conllu")
+_OWN_COLUMNS = ("text", "image", "audio", "target", "group", "split", "kind", "positive")
 
 
 def _folder(info: ValidationInfo) -> Path:
@@ -199,6 +199,8 @@ class DataConfig(_Model):
     name: str | None = None
     path: str | None = None
     text: str | None = None
+    image: str | None = None
+    audio: str | None = None
     target: Texts | None = None
     group: str | None = None
     split: str | None = None
@@ -248,7 +250,8 @@ class DataConfig(_Model):
             )
         if self.target is not None and not self.target:
             raise ValueError("'target' names no column; name at least one")
-        if self.path is not None and self.text is None:
+        conllu = self.path is not None and self.path.endswith(".conllu")
+        if self.path is not None and not (self.text or self.image or self.audio or conllu):
             object.__setattr__(self, "text", "text")
         return self
 
@@ -328,7 +331,8 @@ class StudyConfig(_Model):
     ----------
     name : what the study is called; by default the data's name.
     model, data : what to probe, and for what.
-    sites : site patterns, as in `resid_post.*`. tokens : which token's activations are read, or how they are pooled.
+    sites : site patterns, as in `resid_post.*`; `default` for the stream after every block.
+    tokens : which tokens' activations are read and how they are pooled, as in `last` or `mean@role:user`.
     probe : the family and its penalties.
     folds, permutations, bootstraps : how many of each; 0 permutations leave the p-values out.
     controls : what the probe is held against.
@@ -342,7 +346,7 @@ class StudyConfig(_Model):
     model: ModelConfig
     data: DataConfig
     sites: Texts = DEFAULT_SITES
-    tokens: Pooling = "last"
+    tokens: str = "last"
     probe: ProbeConfig = ProbeConfig()
     folds: int = Field(default=5, ge=2)
     permutations: int = Field(default=1000, ge=0)
@@ -370,11 +374,29 @@ class StudyConfig(_Model):
     @classmethod
     def _sites(cls, sites: tuple[str, ...]) -> tuple[str, ...]:
         patterns = tuple(piece for one in sites for piece in one.split())
+        if patterns == DEFAULT_SITES:
+            return patterns
         try:
             expand_sites([one.replace("*", "0") for one in patterns], n_layers=_MANY, n_heads=_MANY)
         except SiteError as error:
             raise ValueError(str(error)) from error
         return patterns
+
+    @field_validator("tokens", mode="after")
+    @classmethod
+    def _tokens(cls, tokens: str) -> str:
+        from leadline.activations.selection_grammar import parse_selection
+
+        try:
+            pool, rule = parse_selection(tokens)
+        except ActivationsError as error:
+            raise ValueError(str(error)) from error
+        if pool == "all":
+            raise ValueError(
+                f"'{tokens}' keeps a vector for every token, and a study reads one a row; pool them (mean, max, last), "
+                f"or `leadline extract` them and sweep the store"
+            )
+        return f"{pool}@{rule.text}" if rule.text else pool
 
     @field_validator("controls", mode="before")
     @classmethod

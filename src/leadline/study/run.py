@@ -11,7 +11,7 @@ import platform
 import resource
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -24,7 +24,7 @@ import torch
 import yaml
 
 from leadline import __version__
-from leadline.activations import Activations, extract
+from leadline.activations import Activations, Selection, extract
 from leadline.data import Dataset, load_dataset
 from leadline.data.records import Finding, Target
 from leadline.errors import ConfigError, DataError
@@ -38,7 +38,7 @@ from leadline.probes import FAMILIES, Family, Probe, ProbeSet
 from leadline.report import write_report
 from leadline.sites import Site
 from leadline.study import describe
-from leadline.study.config import DataConfig, StudyConfig, load_config
+from leadline.study.config import DEFAULT_SITES, DataConfig, StudyConfig, load_config
 from leadline.study.events import EventLog, StageClock
 from leadline.study.results import Provenance, Results, TargetResult, TestResult
 from leadline.study.sweep import fold_findings, labels_of, leak_findings
@@ -169,12 +169,17 @@ def _run(
         revision=config.model.revision,
         events=events,
     )
-    sites = model.sites(config.sites)
+    sites = model.sites(model.default_sites if config.sites == DEFAULT_SITES else config.sites)
+    text_controls = [c for c in TEXT_CONTROLS if c in config.controls]
+    if text_controls and not data.has_text:
+        message = f"'{data.name}' holds no texts, so it has no text baselines: {', '.join(text_controls)} are left out"
+        events.emit(Event("note", "data", message))
+        text_controls = []
     store = _Stores(folder / "activations", model, events)
     acts = store.extract("data", data, sites, config.tokens)
     sources: dict[str, Activations] = {}
     if "token_embeddings" in config.controls:
-        sources["token_embeddings"] = store.extract("token-embeddings", data, "embed", "mean")
+        sources["token_embeddings"] = store.extract("token-embeddings", data, [_embeddings(sites)], "mean")
     if "random_weights" in config.controls:
         random = model.randomised(config.seed)
         sources["random_weights"] = _Stores(store.folder, random, events).extract(
@@ -209,7 +214,7 @@ def _run(
             n_folds=config.folds,
             n_permutations=config.permutations,
             n_bootstraps=config.bootstraps,
-            text_controls=[c for c in TEXT_CONTROLS if c in config.controls],
+            text_controls=text_controls,
             sources=sources,
             alpha=config.alpha,
             seed=config.seed,
@@ -245,6 +250,11 @@ def _run(
     return results, sweeps
 
 
+def _embeddings(sites: Sequence[Site]) -> Site:
+    """What enters the first block of the part that is read."""
+    return Site("embed", part=next((site.part for site in sites if site.kind != "module"), ""))
+
+
 class _Stores:
     """Activation stores of one model under the run's folder, each named by what is in it."""
 
@@ -255,8 +265,14 @@ class _Stores:
 
     def extract(self, name: str, data: Dataset, sites: str | Iterable[str | Site], tokens: str) -> Activations:
         wanted = self.model.sites(sites)
+        span = Selection.parse(tokens).span
         mark = fingerprint(
-            self.model.fingerprint, data.fingerprint, [s.name for s in wanted], tokens, str(self.model.dtype)
+            self.model.fingerprint,
+            data.fingerprint,
+            [s.name for s in wanted],
+            tokens,
+            str(self.model.dtype),
+            *([] if span is None else [data.span_fingerprint(span)]),
         )
         return extract(
             self.model, data, wanted, tokens, out=self.folder / f"{name}-{mark[:8]}", events=_Named(self.events, name)

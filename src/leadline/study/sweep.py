@@ -43,7 +43,8 @@ def sweep(
 
     Parameters
     ----------
-    acts : activations with their data set; only its training rows are used, where it has a split.
+    acts : activations with their data set; only its training rows are used, where it has a split. Where every token is
+        kept, a row is a token, and those of a row of the data set stay together.
     family : `Logistic()` by default; `Ridge()`, `MeanDifference()`.
     target : which of the data set's targets; needed where it has several.
     folds : how many; groups stay whole and classes balanced.
@@ -72,6 +73,9 @@ def sweep(
     >>> ll.sweep(acts, ll.Logistic(), controls=None, permutations=99).verdicts[0].verdict
     'supported'
     """
+    if acts.ragged:
+        # Every token is a row; those of one text stay on one side of a fold.
+        acts = acts.by_token()
     data = acts.dataset
     if data is None or not data.targets:
         raise EvidenceError(
@@ -82,7 +86,7 @@ def sweep(
         raise EvidenceError(f"the data set has {len(names)} targets: {', '.join(names)}; give one as target=.")
     chosen = data.target(names[0] if target is None else target)
     if controls == "default":
-        wanted: tuple[str, ...] = TEXT_CONTROLS if any(data.texts) else ()
+        wanted: tuple[str, ...] = TEXT_CONTROLS if data.has_text and any(data.texts) else ()
     elif controls is None or controls == "none":
         wanted = ()
     else:
