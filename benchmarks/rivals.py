@@ -18,12 +18,14 @@ import site
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-__all__ = ["RIVALS", "Outcome", "Rival", "RivalFailed", "call", "environment"]
+__all__ = ["RIVALS", "Outcome", "Rival", "RivalFailed", "ask", "call", "environment"]
 
 HOME = Path(__file__).parent / ".rivals"
 RUNNER = Path(__file__).parent / "rivals_run.py"
@@ -31,7 +33,7 @@ _INSTALL_SECONDS = 900
 
 
 class RivalFailed(Exception):
-    """A rival that cannot be installed; the message is the reason."""
+    """A rival that cannot be installed or run; the message is the reason."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,31 @@ RIVALS = {
         Rival("himalaya", ("himalaya==0.4.11",)),
         Rival("skglm", ("skglm==0.5", "numba==0.68.1", "llvmlite==0.50.0")),
         Rival("celer", ("celer==0.7.4",)),
+        Rival(
+            "transformer-lens",
+            (
+                "transformer-lens==4.3.0",
+                "einops==0.8.2",
+                "fancy-einsum==0.0.3",
+                "jaxtyping==0.3.11",
+                "wadler_lindig==0.1.8",
+                "beartype==0.23.1",
+                "typeguard==4.6.0",
+                "datasets==5.2.0",
+                "dill==0.4.1",
+                "multiprocess==0.70.19",
+                "xxhash==4.1.0",
+                "httpx==0.28.1",
+                "httpcore==1.0.9",
+                "pandas==3.1.1",
+                "python-dateutil==4.0.0",
+            ),
+        ),
+        Rival(
+            "nnsight",
+            ("nnsight==0.8.1", "httpx==0.28.1", "httpcore==1.0.9", "websocket-client==1.9.2", "zstandard==0.25.0"),
+        ),
+        Rival("lmprobe", ("lmprobe==0.10.3",)),
     )
 }
 
@@ -162,6 +189,38 @@ def call(rival: str, function: str, arrays: dict[str, np.ndarray], limit: float 
     return Outcome("", about["seconds"], about["peak_bytes"], back, about["settings"])
 
 
+def ask(rival: str, module: str, job: Mapping[str, object], limit: float = 1800) -> dict[str, Any]:
+    """Run `python -m MODULE JOB.json ANSWER.json` in the rival's environment, offline, and return the answer.
+
+    Parameters
+    ----------
+    rival : a name in `RIVALS`. module : as in `"calls.extraction_run"`.
+    job : what JSON can hold. limit : seconds after which it counts as failed.
+
+    Raises
+    ------
+    RivalFailed : it could not be installed, or failed; with the last line of what it said.
+    """
+    python = environment(RIVALS[rival])
+    with tempfile.TemporaryDirectory() as folder:
+        given, found = Path(folder, "job.json"), Path(folder, "answer.json")
+        given.write_text(json.dumps(job), encoding="utf-8")
+        command = [python, "-m", module, str(given), str(found)]
+        # The hub is left alone: models are folders here.
+        env = {**os.environ, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+        try:
+            done = subprocess.run(
+                command, capture_output=True, text=True, timeout=limit, check=False, env=env, cwd=HOME.parent
+            )
+        except subprocess.TimeoutExpired:
+            raise RivalFailed(f"took longer than {limit:.0f} s") from None
+        if done.returncode < 0:
+            raise RivalFailed(f"ended by signal {-done.returncode}; memory is the likely cause")
+        if done.returncode or not found.is_file():
+            raise RivalFailed(_last_line(done.stderr))
+        return dict(json.loads(found.read_text(encoding="utf-8")))
+
+
 def main() -> None:
     """Make and try every environment."""
     result = {}
@@ -171,7 +230,7 @@ def main() -> None:
         except RivalFailed as error:
             result[rival.name] = str(error)
         else:
-            module = {"scikit-learn": "sklearn"}.get(rival.name, rival.name)
+            module = {"scikit-learn": "sklearn"}.get(rival.name, rival.name.replace("-", "_"))
             done = subprocess.run([python, "-c", f"import {module}"], capture_output=True, text=True, check=False)
             result[rival.name] = "works" if not done.returncode else f"not imported: {_last_line(done.stderr)}"
         print(f"{rival.name:>14}  {', '.join(rival.pins) or 'the current environment'}: {result[rival.name]}")

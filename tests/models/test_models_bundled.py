@@ -87,7 +87,7 @@ def write_onnx(path, state, *, without: str | None = None, renamed: dict[str, st
     nodes.append(helper.make_node("MatMul", ["q", "k"], ["scores"]))
     nodes.append(helper.make_node("Add", ["scores", "x"], ["y"]))
     constants["decoder.upconv1.weight"] = np.ones((128, 4, 4, 4), np.float32)
-    constants["onnx::Resize_9"] = np.ones((1, 7, 5), np.float32)
+    constants |= {"onnx::Resize_8": np.ones((1, 1, 5), np.float32), "onnx::Resize_9": np.ones((1, 7, 5), np.float32)}
     tensors = [numpy_helper.from_array(np.ascontiguousarray(array), name) for name, array in constants.items()]
     ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in ("x", "y")]
     onnx.save(helper.make_model(helper.make_graph(nodes, "small", ends[:1], ends[1:], tensors)), path)
@@ -287,8 +287,8 @@ def test_a_model_that_is_not_installed_is_listed_with_how_to_get_it(name, packag
     model = bundled(name)
     # The package is there, but another version of it, without the model.
     shutil.rmtree(packages / model.package)
-    (packages / model.package).mkdir()
-    (packages / model.package / "__init__.py").write_text("")
+    (packages / model.package / model.path).mkdir(parents=True)
+    (packages / model.package / "__init__.py").write_text("raise ImportError('imported')")
     with pytest.raises(ModelError) as caught:
         load(name)
     assert model.install in str(caught.value)
