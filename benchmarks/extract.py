@@ -34,7 +34,7 @@ import numpy as np
 import torch
 
 from leadline import extract, load_dataset, load_model
-from leadline.activations import DEFAULT_SITES, Activations
+from leadline.activations import Activations
 from leadline.activations.extract import BATCH_TOKENS, plan_batches
 from leadline.data import Dataset
 from leadline.models import Model
@@ -260,7 +260,7 @@ def main() -> None:
     RESULTS.parent.mkdir(exist_ok=True)
     details = {
         **record,
-        "sites": DEFAULT_SITES,
+        "sites": plain.default_sites,
         "details": found,
         "budgets": budgets,
         "fingerprint_seconds": fingerprinting,

@@ -17,7 +17,7 @@ import numpy as np
 from leadline.activations.layout import AGAIN, SHARD_NOTE
 from leadline.errors import ActivationsError, StoreError
 
-__all__ = ["MappedRows", "MappedShard", "ShardMaps", "checked_rows", "read_shapes"]
+__all__ = ["MappedRows", "MappedShard", "ScatteredRows", "ShardMaps", "checked_rows", "read_shapes"]
 
 # Each mapping holds a file descriptor, of which a process may have as few as 256.
 _OPEN_SHARDS = 64
@@ -98,10 +98,48 @@ class MappedShard:
         """Its tensors as (safetensors dtype, shape) by name."""
         return self._header.shapes
 
+    def layout(self, name: str) -> tuple[str, tuple[int, ...], int]:
+        """A tensor's numpy dtype and shape, and where in the file it begins."""
+        dtype, shape = self._header.shapes[name]
+        return _DTYPES[dtype], shape, self._header.starts[name]
+
     def tensor(self, name: str) -> np.ndarray:
         """A read-only view of one tensor."""
         dtype, shape = self._header.shapes[name]
         return np.ndarray(shape, dtype=_DTYPES[dtype], buffer=self._map, offset=self._header.starts[name])
+
+
+class ScatteredRows:
+    """A tensor of a shard, of which few vectors are read: each by a read of its own.
+
+    A memory map would bring in what the system reads ahead, which is hundreds of vectors for each that is wanted.
+
+    Parameters
+    ----------
+    shard : the shard. name : the tensor's, with the vectors along its first dimension.
+    """
+
+    def __init__(self, shard: MappedShard, name: str) -> None:
+        self._shard, self._name = shard, name
+
+    def __getitem__(self, rows: np.ndarray | slice) -> np.ndarray:
+        """The vectors of these numbers, in rising order."""
+        dtype, shape, start = self._shard.layout(self._name)
+        index = np.arange(shape[0])[rows]
+        row_bytes = int(np.dtype(dtype).itemsize * prod(shape[1:]))
+        out = np.empty((len(index), *shape[1:]), dtype=dtype)
+        # Vectors that lie side by side are read at once.
+        runs = np.split(np.arange(len(index)), np.flatnonzero(np.diff(index) != 1) + 1)
+        try:
+            with self._shard.file.open("rb", buffering=0) as opened:
+                for run in runs:
+                    opened.seek(start + int(index[run[0]]) * row_bytes)
+                    wanted: Any = out[run[0] : run[-1] + 1].view(np.uint8).reshape(-1)
+                    if opened.readinto(wanted) != wanted.nbytes:
+                        raise StoreError(f"the shard '{self._shard.file}' was cut short; {AGAIN}.")
+        except OSError as error:
+            raise StoreError(f"cannot read the shard '{self._shard.file}' ({error.strerror}); {AGAIN}.") from error
+        return out
 
 
 class ShardMaps:

