@@ -305,10 +305,14 @@ def plan_batches(
     if model is None:
         return BatchPlan.build([row if isinstance(row, int) else len(row) for row in rows], **options)
     ids: Any = rows
-    # What a prefix's cache gives is tried out, which costs two small passes.
-    prefixes = model.can_share_prefixes
+    prefixes = model.may_share_prefixes
     limit = max(batch_tokens, _CACHE_BYTES // model.cache_bytes_per_token) if prefixes else None
-    return BatchPlan.build_shared(ids, **options, prefixes=prefixes, cache_tokens=limit)
+    plan = BatchPlan.build_shared(ids, **options, prefixes=prefixes, cache_tokens=limit)
+    # What a prefix's cache gives is tried out where it would be used, which costs three small passes.
+    shared = any(sharing and (sharing.context or sharing.stem) for shard in plan.sharing for sharing in shard)
+    if shared and not model.can_share_prefixes:
+        plan = BatchPlan.build_shared(ids, **options, prefixes=False)
+    return plan
 
 
 def _notes(blocks: Sequence[Block], events: EventSink) -> dict[str, Any]:

@@ -545,13 +545,16 @@ class Model:
         self._run(self.part, arguments)
         return Prefix(cache, start + input_ids.shape[1], len(input_ids))
 
+    @property
+    def may_share_prefixes(self) -> bool:
+        """Whether the row of the table says that rows can go on from a prefix's key-value cache."""
+        row = self.part.row if self.parts else None
+        return bool(row and row.causal and row.caches and not row.part and row.inputs in ("text", "image+text"))
+
     @cached_property
     def can_share_prefixes(self) -> bool:
         """Whether rows can go on from a prefix's key-value cache; tried out on random tokens when first asked."""
-        if not self.parts:
-            return False
-        row = self.part.row
-        if not (row.causal and row.caches and not row.part and row.inputs in ("text", "image+text")):
+        if not self.may_share_prefixes:
             return False
         generator = torch.Generator().manual_seed(0)
         ids = torch.randint(min(self._n_embeddings or 1, 1000), (2, 12), generator=generator)
