@@ -33,6 +33,9 @@ QUESTIONS = {
 def explained(X: np.ndarray, y: np.ndarray) -> float:
     """The share of the activations' variance that lies between the classes (eta squared, all dimensions together)."""
     centred = X - X.mean(axis=0)
+    if not centred.any():
+        # The class token before the first block is the same in every picture.
+        return 0.0
     between = sum((y == c).sum() * np.square(centred[y == c].mean(axis=0)).sum() for c in np.unique(y))
     return float(between / np.square(centred).sum())
 
@@ -67,7 +70,7 @@ def main() -> None:
 def pulled(acts, frame, kind, layout) -> None:  # type: ignore[no-untyped-def]
     """A probe of the drawn shape, fitted where words name colours, on pictures whose word names another shape."""
     print("a probe of the drawn shape, fitted where the word names a colour, on pictures that say another shape")
-    print(f"{'site':14s}{'says what is drawn':24s}{'says what is written':24s}(by chance .250 of its errors)")
+    print(f"{'site':14s}{'says what is drawn':24s}{'says what is written':24s}(.200 by chance)")
     shape, word = frame["shape"].to_numpy(), frame["word"].to_numpy()
     names = np.unique(shape)
     conflict = np.flatnonzero((kind == "shape") & (shape != word))
