@@ -29,7 +29,10 @@ SELECTIONS = (
     "regex:of(.*)Russia",
     "first@regex:Krasnodar",
 )
-FEW_SHOT = "Is it true? Two and two are four: yes. The sun is cold: no. Snow is white: yes. Stones float on water: no. Is it true?"
+FEW_SHOT = (
+    "Is it true? Two and two are four: yes. The sun is cold: no. Snow is white: yes. Stones float on water: no. "
+    "Is it true?"
+)
 SITES = "resid_post.9 resid_post.19 resid_post.29"
 
 
@@ -40,7 +43,8 @@ def chosen_tokens(model: ll.Model) -> None:
     print(f"{TEXT!r} has the tokens {' '.join(f'{piece!r}' for piece in pieces)}")
     for name in SELECTIONS:
         selection = Selection.parse(name)
-        found = " ".join(f"{pieces[i]!r}" for i in selection.positions(row))
+        one = {"last": slice(-1, None), "first": slice(1)}.get(selection.pool, slice(None))
+        found = " ".join(f"{pieces[i]!r}" for i in selection.positions(row)[one])
         print(f"{name:22s} {selection.name:24s} {found}")
 
 
@@ -91,7 +95,7 @@ def main() -> None:
     words = ll.Dataset.from_conllu(data_file("ud_ewt/en_ewt-ud-dev.conllu", "Any CoNLL-U file will do."), target=())
     model = ll.load_model("smollm2-135m", dtype="float32")
     chosen_tokens(model)
-    pairs = cities.select(range(200))
+    pairs = cities.select(range(100))
     prompts = [{"text": f"{FEW_SHOT} {text}", "city": city} for text, city in zip(pairs.inputs, pairs.frame["city"])]
     few_shot = ll.Dataset.from_rows(prompts, target=(), group="city", name="few-shot")
     with tempfile.TemporaryDirectory() as name:
@@ -99,9 +103,9 @@ def main() -> None:
         print()
         what_is_shared(model, pairs, "last", folder)
         what_is_shared(model, few_shot, "last", folder)
-        what_is_shared(model, words.select(words.frame["sentence"].to_numpy() <= 40), "last@span:word", folder)
+        what_is_shared(model, words.select(words.frame["sentence"].to_numpy() <= 8), "last@span:word", folder)
         print()
-        what_a_store_costs(model, cities.sample(400), folder)
+        what_a_store_costs(model, cities.sample(300), folder)
 
 
 if __name__ == "__main__":
