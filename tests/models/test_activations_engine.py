@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import numpy as np
+import polars as pl
 import pytest
 
 from families import build_module
@@ -133,6 +134,17 @@ def test_roles_of_a_chat(tiny_model, tmp_path) -> None:
                     if a < end and b > start and text[max(a, start) : min(b, end)].strip()
                 }
             assert near(acts.read(site)[i], every[sorted(inside)].mean(0))
+    # Contents that the template writes too are found where they stand.
+    hard = [
+        {"chat": [{"role": "user", "content": "user"}, {"role": "assistant", "content": "s"}], "label": i % 2}
+        for i in range(4)
+    ]
+    told = Dataset.from_rows(hard, text="chat", target="label")
+    row = model.encode_rows(told.inputs[:1], offsets=True)[0]
+    assert [(role, row.text[a:b], a) for role, a, b in row.messages] == [
+        ("user", "user", len("<bos>user\n")),
+        ("assistant", "s", len("<bos>user\nuser<eos>\n<bos>assistant\n")),
+    ]
     with pytest.raises(ActivationsError, match=r"row 1: 'mean@role:system'.*same holds of 14 more rows"):
         extract(model, data, site, "role:system", out=tmp_path / "none")
 
@@ -280,13 +292,17 @@ def test_an_encoder_shares_equal_rows_and_no_beginnings(tiny_model, tmp_path) ->
 
 
 def test_a_run_that_shares_goes_on_where_it_stopped(tiny_model, tmp_path) -> None:
+    # Not the last block: the trial of the cache must not end where this reading does.
+    sites = "resid_post.0 resid_post.1"
     model, data = tiny_model("llama", max_position_embeddings=512), few_shot(200)
-    whole = extract(model, data, "resid_post.*", out=tmp_path / "a", batch_tokens=16)
+    whole = extract(model, data, sites, out=tmp_path / "a", batch_tokens=16)
     assert len(whole.manifest["shards"]) > 3
-    extract(model, data, "resid_post.*", out=tmp_path / "b", batch_tokens=16)
+    extract(model, data, sites, out=tmp_path / "b", batch_tokens=16)
     for name in ("shard-00001.safetensors", "shard-00003.safetensors", "manifest.json"):
         (tmp_path / "b" / name).unlink()
-    extract(model, data, "resid_post.*", out=tmp_path / "b", batch_tokens=16)
+    # As another process would, which has not tried the cache yet.
+    again = tiny_model("llama", max_position_embeddings=512)
+    extract(again, data, sites, out=tmp_path / "b", batch_tokens=16)
     for entry in whole.manifest["shards"]:
         assert (tmp_path / "b" / entry["file"]).read_bytes() == (tmp_path / "a" / entry["file"]).read_bytes()
 
@@ -490,7 +506,10 @@ def test_pictures_with_a_text(tmp_path, family) -> None:
 
     (tmp_path / "pictures").mkdir()
     given = pictures(tmp_path / "pictures")
-    data = Dataset.from_frame(given.frame, image="file", text="caption", target="label")
+    # Of unequal lengths, with the picture first.
+    unequal = [f"{caption}{' is in France' * (i % 3)}" for i, caption in enumerate(given.frame["caption"])]
+    captions = given.frame.with_columns(pl.Series("caption", unequal))
+    data = Dataset.from_frame(captions, image="file", text="caption", target="label")
     assert data.modality == "captioned"
     model = load_model(build_module(family), tokenizer=build_tokenizer(), device="cpu")
     row = model.encode_rows(data.inputs[:1])[0]
@@ -586,6 +605,34 @@ def test_any_module(tmp_path) -> None:
     with model.editing("module:layer1", lambda _, t: t * 0), torch.no_grad():
         assert torch.allclose(net(torch.from_numpy(x)), net.head.bias.expand(11, -1))
     assert "named modules only" in repr(model)
+
+
+def test_a_transformer_by_its_modules_alone(tiny_models, tiny_tokenizer, tiny_model, tmp_path) -> None:
+    module = tiny_models("llama")
+    model = load_model(module, tokenizer=tiny_tokenizer, modules_only=True, device="cpu")
+    data = cities()
+    for tokens in ("last", "mean", "last@span:city"):
+        acts = extract(
+            model,
+            data,
+            "module:model.layers.1",
+            tokens,
+            out=tmp_path / f"a-{tokens[:4]}-{len(tokens)}",
+            batch_tokens=64,
+        )
+        proved = extract(
+            tiny_model("llama"), data, "resid_post.1", tokens, out=tmp_path / f"b-{tokens[:4]}-{len(tokens)}"
+        )
+        assert near(acts.read("module:model.layers.1"), proved.read("resid_post.1"), 1e-4)
+
+
+def test_a_selection_that_is_not_for_pictures_leaves_no_plan(tmp_path) -> None:
+    pytest.importorskip("PIL")
+    (tmp_path / "pictures").mkdir()
+    model = load_model(build_module("vit"), device="cpu")
+    with pytest.raises(ActivationsError, match="has no part 'image'"):
+        extract(model, pictures(tmp_path / "pictures"), "resid_post.1", "image", out=tmp_path / "a")
+    assert not (tmp_path / "a" / "plan.json").exists()
 
 
 def test_a_selection_without_its_parts_is_told(tiny_model, tmp_path) -> None:

@@ -112,6 +112,7 @@ def test_an_exception_in_an_edit_comes_out_and_leaves_nothing_behind(model) -> N
     ("site", "edit", "told"),
     [
         ("resid_post.1", lambda _, x: x[:, :1], r"an edit gave a tensor of shape \(1, 1, 32\); expected \(1, 5, 32\)"),
+        ("resid_post.1", lambda _, x: None, "an edit gave a NoneType; expected a tensor"),
         ("attn_pattern.1", lambda _, x: x, "can be read but not edited"),
         ("resid_post.7", lambda _, x: x, "layers 0 to 2"),
     ],

@@ -27,7 +27,7 @@ from leadline.activations.precision import measure_precision, say_precision
 from leadline.activations.store import Activations, Identity
 from leadline.activations.tokens import Selection
 from leadline.activations.writer import StoreWriter
-from leadline.errors import ActivationsError
+from leadline.errors import ActivationsError, StoreError
 from leadline.events import SILENT, Event, EventSink, stage
 from leadline.files import ensure_folder, home
 from leadline.sites import Site
@@ -187,6 +187,11 @@ def extract_part(
         ids = rows.ids if share_prefixes and part is not None else None
         found = plan_batches(ids or lengths, budget, row_bytes, model if ids else None)
         plan = store.propose(found, sum(lengths))
+    elif _shares_prefixes(plan) and not model.can_share_prefixes:
+        raise StoreError(
+            f"the store in '{folder}' was planned for rows that go on from common beginnings, which this model's cache "
+            f"does not give here; extract again with overwrite=True (--overwrite)."
+        )
     data.write(folder)
     missing = [i for i in range(len(plan.shards)) if not store.has(i)]
     _say_what_is_there(store, plan, missing, events)
@@ -309,10 +314,13 @@ def plan_batches(
     limit = max(batch_tokens, _CACHE_BYTES // model.cache_bytes_per_token) if prefixes else None
     plan = BatchPlan.build_shared(ids, **options, prefixes=prefixes, cache_tokens=limit)
     # What a prefix's cache gives is tried out where it would be used, which costs three small passes.
-    shared = any(sharing and (sharing.context or sharing.stem) for shard in plan.sharing for sharing in shard)
-    if shared and not model.can_share_prefixes:
+    if _shares_prefixes(plan) and not model.can_share_prefixes:
         plan = BatchPlan.build_shared(ids, **options, prefixes=False)
     return plan
+
+
+def _shares_prefixes(plan: BatchPlan) -> bool:
+    return any(sharing and (sharing.context or sharing.stem) for shard in plan.sharing for sharing in shard)
 
 
 def _notes(blocks: Sequence[Block], events: EventSink) -> dict[str, Any]:

@@ -98,7 +98,11 @@ class Passes:
         ------
         ActivationsError : rows in which there are none; the first of them, and how many there are.
         """
-        if not self.selection.which or self.part is None or not self.rows[0].ids:
+        if not self.selection.which or self.part is None:
+            return
+        if not self.rows[0].ids:
+            # Pictures and sounds are read when their turn comes; the first shows a selection that is not for them.
+            self.positions(0)
             return
         failed: list[tuple[int, ActivationsError]] = []
         for row in range(len(self.rows)):
@@ -188,6 +192,7 @@ class Passes:
         from leadline.models.encoded import Encoded
 
         batch = self.model.batch([self.rows[row] for row in rows], None)
+        longest, texts = max(self.rows[row].length for row in rows), bool(self.rows[rows[0]].ids)
         seen: dict[Site, list[np.ndarray]] = {}
         pooled: dict[Site, torch.Tensor] = {}
 
@@ -197,8 +202,11 @@ class Passes:
                     f"{site.name} gives {x.shape[0]} rows for a batch of {len(rows)}, so they cannot be told apart; "
                     f"name a module that keeps the batch as its first dimension."
                 )
-            own = self.selection.positions(Encoded(length=x.shape[1]))
-            seen[site] = [own] * len(rows)
+            if texts and x.shape[1] == longest:
+                # A vector a token: padding stands to the right.
+                seen[site] = [self.positions(row) for row in rows]
+            else:
+                seen[site] = [self.selection.positions(Encoded(length=x.shape[1]))] * len(rows)
             pooled[site] = pool_positions(self.selection.pool, np.arange(len(rows)), seen[site], x.device)(x)
 
         with self.model.reading(self.sites, receive):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
 
 from leadline.cli.options import COMMON, AsJson, Common, Overwrite
 from leadline.cli.output import print_json, print_text
@@ -46,7 +48,7 @@ def command(
     tokens: str = "last",
     stored: str = "float32",
     batch_tokens: int | None = None,
-    share_prefixes: bool = True,
+    share_prefixes: Annotated[bool, Parameter(negative="--no-share-prefixes")] = True,
     shard: str | None = None,
     merge: Path | None = None,
     dtype: str = "auto",
@@ -95,7 +97,7 @@ def command(
     batch_tokens
         The most tokens of a batch, padding included.
     share_prefixes
-        Compute what rows begin with in common once.
+        Compute what rows begin with in common once; --no-share-prefixes computes each row by itself.
     shard
         Do only part I of N, as in 2/8; other parts can run elsewhere at the same time.
     merge

@@ -47,10 +47,12 @@ def batch_of(rows: Sequence[Encoded], part: Part | None, reference: torch.Tensor
     lengths = torch.tensor([row.length for row in rows])
     mask = torch.arange(int(lengths.max())) < lengths[:, None]
     if part is not None and rows[0].ids:
-        width = max(len(row.ids) for row in rows)
-        ids = torch.tensor([[*row.ids, *[row.ids[0]] * (width - len(row.ids))] for row in rows])
-        known = torch.arange(width) < torch.tensor([[len(row.ids)] for row in rows])
-        arguments = text_arguments(ids, known, part)
+        ids, known = _padded(rows)
+        # With pictures the padding must be none of their places, and a causal model needs no mask for it.
+        arguments = text_arguments(ids, None if part.row.inputs == "image+text" else known, part)
+    elif rows[0].ids:
+        ids, known = _padded(rows)
+        arguments = {"input_ids": ids, "attention_mask": known.long()}
     for key in rows[0].arrays:
         shapes = {row.arrays[key].shape for row in rows}
         if len(shapes) > 1:
@@ -59,6 +61,17 @@ def batch_of(rows: Sequence[Encoded], part: Part | None, reference: torch.Tensor
         dtype = reference.dtype if stacked.is_floating_point() else None
         arguments[key] = stacked.to(reference.device, dtype)
     return Batch({key: _to(value, reference.device) for key, value in arguments.items()}, mask)
+
+
+def _padded(rows: Sequence[Encoded]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Token ids (batch, seq), padded on the right with a token of the row that is no picture's place; their mask."""
+    width = max(len(row.ids) for row in rows)
+    ids = []
+    for row in rows:
+        image = row.parts.get("image")
+        filler = row.ids[0] if image is None else row.ids[int(np.argmin(image))]
+        ids.append([*row.ids, *[filler] * (width - len(row.ids))])
+    return torch.tensor(ids), torch.arange(width) < torch.tensor([[len(row.ids)] for row in rows])
 
 
 def _to(value: Any, device: torch.device) -> Any:

@@ -122,6 +122,15 @@ class Hooks:
             for handle in self._handles.pop(site):
                 handle.remove()
 
+    @contextmanager
+    def apart(self) -> Iterator[None]:
+        """Make passes that no client opened outside of the body takes part in."""
+        self._floors.append(len(self._open))
+        try:
+            yield
+        finally:
+            self._floors.pop()
+
     def wants(self, kind: str) -> bool:
         """Whether some open client wants a site of this kind."""
         return any(site.kind == kind for client in self._open for site in client.sites)
@@ -176,12 +185,15 @@ class Hooks:
         if missed:
             raise ArchitectureError(
                 f"the model ran without passing {', '.join(site.name for site in missed)}: part of it was skipped "
-                f"(layer dropping, an exit on its way?), so these sites cannot be read."
+                f"(layer dropping, an exit on its way?), or nothing calls it there (a head, a list of modules), so "
+                f"these sites cannot be read."
             )
         return result
 
 
 def _fits(new: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    if not isinstance(new, torch.Tensor):
+        raise SiteError(f"an edit gave a {type(new).__name__}; expected a tensor of shape {tuple(x.shape)}.")
     if new.shape != x.shape:
         raise SiteError(
             f"an edit gave a tensor of shape {tuple(new.shape)}; expected {tuple(x.shape)}, as it was given."

@@ -71,7 +71,7 @@ def encode_texts(
                     length=len(ids),
                     text=text if offsets else None,
                     offsets=None if place is None else np.asarray(place, dtype=np.int64).reshape(-1, 2),
-                    messages=_messages(text, inputs[i], i, name) if offsets and rows is chats else (),
+                    messages=_messages(tokenizer, text, inputs[i], i, name) if offsets and rows is chats else (),
                 )
     return [found[i] for i in range(len(inputs))]
 
@@ -104,24 +104,33 @@ def _render(tokenizer: Any, i: int, messages: Any, name: str) -> str:
     return str(rendered)
 
 
-def _messages(text: str, messages: Any, i: int, name: str) -> tuple[tuple[str, int, int], ...]:
-    """Where each message's content stands in the rendered chat, looked for from the last one's end on."""
+def _messages(tokenizer: Any, text: str, messages: Any, i: int, name: str) -> tuple[tuple[str, int, int], ...]:
+    """Where each message's content stands in the rendered chat.
+
+    The chat is rendered again with marks in place of the contents, which shows what the template itself writes between
+    them: a content may be a word that the template uses too.
+    """
+    marks = [f"\ue000{k}\ue001" for k in range(len(messages))]
+    marked = [{**message, "content": mark} for message, mark in zip(messages, marks, strict=True)]
+    around = _render(tokenizer, i, marked, name)
     found: list[tuple[str, int, int]] = []
-    cursor = 0
-    for message in messages:
+    cursor = before = 0
+    for message, mark in zip(messages, marks, strict=True):
+        at = around.find(mark, before)
+        written = around[before:at] if at >= 0 else None
         content = str(message["content"])
-        # Many templates strip what they write.
-        for candidate in (content, content.strip()):
-            start = text.find(candidate, cursor)
-            if start >= 0:
-                found.append((str(message["role"]), start, start + len(candidate)))
-                cursor = start + len(candidate)
-                break
-        else:
-            raise DataError(
-                f"row {i}: the chat template of '{name}' writes the message of '{message['role']}' in other words, so "
-                f"that its tokens cannot be told; select by position (last, mean) instead."
-            )
+        if written is not None and text.startswith(written, cursor):
+            start = cursor + len(written)
+            # Many templates strip what they write.
+            stands = next((c for c in (content, content.strip()) if text.startswith(c, start)), None)
+            if stands is not None:
+                found.append((str(message["role"]), start, start + len(stands)))
+                cursor, before = start + len(stands), at + len(mark)
+                continue
+        raise DataError(
+            f"row {i}: the chat template of '{name}' writes the message of '{message['role']}' in other words, so "
+            f"that its tokens cannot be told; select by position (last, mean) instead."
+        )
     return tuple(found)
 
 

@@ -115,7 +115,7 @@ def encode_sounds(processor: Any, inputs: Sequence[Any], part: Part) -> list[Enc
             samples = _resampled(samples, rate, processor.sampling_rate)
         if len(samples) > processor.n_samples:
             raise DataError(
-                f"row {i} lasts {len(samples) / processor.sampling_rate:.1f} s, the model takes "
+                f"row {i}: it lasts {len(samples) / processor.sampling_rate:.1f} s, the model takes "
                 f"{processor.n_samples / processor.sampling_rate:g} s at most; cut it, nothing is cut silently."
             )
         given = processor(samples, sampling_rate=processor.sampling_rate, return_tensors="np")
@@ -163,7 +163,7 @@ def encode_captioned(
     for i, (row, text) in enumerate(zip(inputs, texts, strict=True)):
         ids = list(text.ids)
         if ids.count(token) > 1:
-            raise DataError(f"row {i} has {ids.count(token)} places for pictures in its text, and one picture.")
+            raise DataError(f"row {i}: it has {ids.count(token)} places for pictures in its text, and one picture.")
         at = ids.index(token) if token in ids else 0
         rest = ids[at + 1 :] if token in ids else ids
         n = image_tokens(config)
