@@ -230,6 +230,14 @@ def test_words_of_a_sentence_are_read_in_one_pass(tiny_model, tmp_path) -> None:
     assert near(acts.read(site), apart.read(site))
 
 
+def test_the_surface_of_a_word_is_the_word() -> None:
+    from leadline.study.sweep import labels_of
+
+    rows = [{"words": ["a", "probe", "reads"], "verb": [False, False, True]} for _ in range(8)]
+    data = Dataset.from_words(rows, labels="verb")
+    assert labels_of(data, data.targets[0]).texts == ["a", "probe", "reads"] * 8
+
+
 # ---- what rows share
 
 

@@ -126,6 +126,9 @@ def labels_of(data: Dataset, target: Target) -> Labels:
     """The training rows of a data set, as the evidence reads them."""
     rows = data.train_rows
     texts = data.texts
+    if data.span_column is not None:
+        # The surface of a word is the word: all words of a sentence have its text in common.
+        texts = [text[start:end] for text, (start, end) in zip(texts, data.span(data.span_column), strict=True)]
     return Labels(
         name=target.name,
         columns=target.columns,
