@@ -245,8 +245,11 @@ class Stored:
         few = len(places) * _FEW <= n
 
         def tensor(name: str) -> Any:
-            by_vector = few and shard.shapes[name][1][0] == n and len(shard.shapes[name][1]) == 2
-            return ScatteredRows(shard, name) if by_vector else shard.tensor(name)
+            if not few:
+                return shard.tensor(name)
+            own = ScatteredRows(shard, name)
+            # What belongs to all vectors of the shard is read whole, by one read too.
+            return own if shard.shapes[name][1][0] == n and len(shard.shapes[name][1]) == 2 else own[:]
 
         for start in range(0, len(places), size):
             now, to = places[start : start + size], at[start : start + size]
