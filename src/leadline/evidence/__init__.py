@@ -4,9 +4,11 @@ Arrays and activation sources flow in; estimates with intervals, p-values, basel
 knows no model, no file and no configuration.
 """
 
+from leadline.evidence.baselines import Baseline
 from leadline.evidence.bootstrap import Estimate
+from leadline.evidence.labels import Labels, Source
 from leadline.evidence.permutation import PermutationTest
-from leadline.evidence.sweep import Baseline, Labels, Sweep, sweep_target
+from leadline.evidence.sweep import Sweep, sweep_target
 from leadline.evidence.transfer import held_out_metrics
 from leadline.evidence.verdict import CLAIMS, Verdict
 from leadline.probes.splits import make_folds
@@ -17,6 +19,7 @@ __all__ = [
     "Estimate",
     "Labels",
     "PermutationTest",
+    "Source",
     "Sweep",
     "Verdict",
     "held_out_metrics",

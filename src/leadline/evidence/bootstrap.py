@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from leadline.errors import EvidenceError
-from leadline.evidence.metrics import METRICS, PRIMARY, all_metrics, fold_mean
+from leadline.evidence.metrics import METRICS, PRIMARY, all_metrics, fold_mean, pair_accuracy
 from leadline.probes.intervals import Estimate
 from leadline.probes.splits import group_codes
 
@@ -121,19 +121,26 @@ class MetricTable:
         )
 
 
-def metric_table(scores: np.ndarray, Y: np.ndarray, kind: str, design: BootstrapDesign) -> MetricTable:
+def metric_table(
+    scores: np.ndarray, Y: np.ndarray, kind: str, design: BootstrapDesign, pairs: np.ndarray | None = None
+) -> MetricTable:
     """Every metric of every configuration under every replicate.
 
     Parameters
     ----------
-    scores : (C, n, m) out-of-fold scores. Y : (n, m).
+    scores : (C, n, c) out-of-fold scores. Y : (n, m).
+    pairs : (n,) minimal pairs of a binary target, for `pair_accuracy` too.
     """
     n_b = design.n_replicates
-    names = METRICS[kind]
+    paired = pairs is not None and kind == "binary"
+    names = (*METRICS[kind], "pair_accuracy") if paired else METRICS[kind]
     values = {name: np.empty((len(scores), 1 + 2 * n_b), dtype=np.float32) for name in names}
     rows = [np.flatnonzero(design.fold == k) for k in range(len(design.weights))]
     for c, configuration in enumerate(scores):
         by_fold = [all_metrics(kind, configuration[r], Y[r], w) for r, w in zip(rows, design.weights, strict=True)]
+        if pairs is not None and paired:
+            for found, r, w in zip(by_fold, rows, design.weights, strict=True):
+                found["pair_accuracy"] = pair_accuracy(configuration[r, 0], Y[r, 0], pairs[r], w)
         for name in names:
             values[name][c] = fold_mean([found[name] for found in by_fold])
     return MetricTable(

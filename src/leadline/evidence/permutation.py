@@ -12,14 +12,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import scipy.stats
 import torch
 
 from leadline.errors import EvidenceError
-from leadline.evidence.metrics import PRIMARY
 from leadline.probes.fit import Family
 from leadline.probes.splits import group_codes
 
-__all__ = ["PermutationTest", "Shuffles", "deal", "draw_shuffles", "max_test", "null_at_site"]
+__all__ = ["STATISTIC", "PermutationTest", "Shuffles", "deal", "draw_shuffles", "max_test", "null_at_site"]
+
+# What is computed of every shuffle; rank correlation stands for concordance, which costs a pass a level.
+STATISTIC = {"binary": "auroc", "continuous": "r2", "multiclass": "auroc", "ordinal": "spearman"}
 
 # Labels are −1 and +1: scores that differ by less than this differ by rounding.
 _FLAT = 1e-5
@@ -82,7 +85,10 @@ def draw_shuffles(Y: np.ndarray, groups: np.ndarray | None, n_permutations: int,
 
 
 def deal(Y: np.ndarray, kind: str, shuffles: Shuffles) -> np.ndarray:
-    """(m, n, 1 + B) float32: the targets as each shuffle deals them, binary ones as −1 and +1; once for all sites."""
+    """(m, n, 1 + B) float32: the targets as each shuffle deals them, binary ones as −1 and +1; once for all sites.
+
+    Codes of classes stay codes: `null_at_site` sets one class after the other against the rest.
+    """
     target = 2 * Y - 1 if kind == "binary" else Y
     return np.stack([np.ascontiguousarray(column.astype(np.float32)[shuffles.index].T) for column in target.T])
 
@@ -98,35 +104,68 @@ def null_at_site(
 
     Returns
     -------
-    {primary metric: (1 + B,)}, entry 0 the observed; for a binary target also `"accuracy"`, at the threshold 0.
+    {`STATISTIC[kind]`: (1 + B,)}, entry 0 the observed; for a binary target also `"accuracy"`, at the threshold 0.
     """
     n_b = dealt.shape[2]
-    primary = PRIMARY[kind]
-    sums = {name: np.zeros(n_b) for name in ((primary, "accuracy") if kind == "binary" else (primary,))}
+    names = (STATISTIC[kind], "accuracy") if kind == "binary" else (STATISTIC[kind],)
+    sums = {name: np.zeros(n_b) for name in names}
     counts = np.zeros(n_b)
     for k, smoother in enumerate(family.smoothers(X, fold)):
         test = fold == k
         H = torch.from_numpy(np.ascontiguousarray(smoother))
-        by_column = []
-        for shuffled in dealt:
-            train = shuffled[~test]
-            mean = train.mean(axis=0)
-            scores = (H @ torch.from_numpy(train - mean)).numpy()
-            held = shuffled[test]
-            if kind == "binary":
-                auroc = _auroc_by_column(scores, held > 0)
-                defined = np.isfinite(auroc)
-                sums["auroc"] += np.where(defined, auroc, 0)
-                sums["accuracy"] += np.where(defined, ((scores + mean > 0) == (held > 0)).mean(axis=0), 0)
-                counts += defined
-            else:
-                residual = np.square(held - mean - scores).sum(axis=0)
-                by_column.append(1 - residual / np.square(held - held.mean(axis=0)).sum(axis=0))
-        if kind == "continuous":
-            sums["r2"] += np.mean(by_column, axis=0)
-            counts += 1
+        found = _fold_statistic(H, dealt, kind, test)
+        defined = np.isfinite(found[STATISTIC[kind]])
+        for name in names:
+            sums[name] += np.where(defined, found[name], 0)
+        counts += defined
     with np.errstate(invalid="ignore"):
         return {name: total / counts for name, total in sums.items()}
+
+
+def _fold_statistic(H: torch.Tensor, dealt: np.ndarray, kind: str, test: np.ndarray) -> dict[str, np.ndarray]:
+    """The statistic of every shuffle in one fold, NaN where it is undefined; H maps training labels to test scores."""
+
+    def scored(target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        train = target[~test]
+        mean = train.mean(axis=0)
+        return (H @ torch.from_numpy(train - mean)).numpy(), mean
+
+    if kind == "binary":
+        scores, mean = scored(dealt[0])
+        held = dealt[0][test] > 0
+        return {"auroc": _auroc_by_column(scores, held), "accuracy": ((scores + mean > 0) == held).mean(axis=0)}
+    if kind == "multiclass":
+        by_class = []
+        for c in range(int(dealt[0].max()) + 1):
+            target = np.where(dealt[0] == c, np.float32(1), np.float32(-1))
+            by_class.append(_auroc_by_column(scored(target)[0], target[test] > 0))
+        defined = np.isfinite(by_class)
+        total = np.where(defined, by_class, 0).sum(axis=0)
+        n_defined = defined.sum(axis=0)
+        return {"auroc": np.divide(total, n_defined, out=np.full(len(total), np.nan), where=n_defined > 0)}
+    if kind == "ordinal":
+        scores, _ = scored(dealt[0])
+        return {"spearman": _spearman_by_column(scores, dealt[0][test])}
+    by_column = []
+    for target in dealt:
+        scores, mean = scored(target)
+        held = target[test]
+        spread = np.square(held - held.mean(axis=0)).sum(axis=0)
+        residual = np.square(held - mean - scores).sum(axis=0)
+        by_column.append(1 - np.divide(residual, spread, out=np.full(len(spread), np.nan), where=spread > 0))
+    return {"r2": np.mean(by_column, axis=0)}
+
+
+def _spearman_by_column(scores: np.ndarray, held: np.ndarray) -> np.ndarray:
+    """Rank correlation of each column of scores (n, B) with its own levels (n, B); 0 for a flat column, NaN for one
+    level."""
+    a = scipy.stats.rankdata(scores, axis=0)
+    b = scipy.stats.rankdata(held, axis=0)
+    a, b = a - a.mean(axis=0), b - b.mean(axis=0)
+    spread = np.sqrt(np.square(a).sum(axis=0) * np.square(b).sum(axis=0))
+    found = np.divide((a * b).sum(axis=0), spread, out=np.zeros(scores.shape[1]), where=spread > 0)
+    flat = scores.max(axis=0) - scores.min(axis=0) <= _FLAT
+    return np.where(held.min(axis=0) == held.max(axis=0), np.nan, np.where(flat, 0.0, found))
 
 
 def _auroc_by_column(scores: np.ndarray, positive: np.ndarray) -> np.ndarray:
@@ -180,26 +219,40 @@ class PermutationTest:
 
 def max_test(by_site: list[dict[str, np.ndarray]], kind: str, family: Family, shuffles: Shuffles) -> PermutationTest:
     """Combine `null_at_site` of all sites into their p-values and that of their maximum."""
-    primary = PRIMARY[kind]
+    primary = STATISTIC[kind]
     values = np.stack([site[primary] for site in by_site])
     observed, null = values[:, 0], values[:, 1:]
     n_b = null.shape[1]
-    highest = null.max(axis=0)
+    # A shuffle that leaves every fold without a class has no statistic: it counts against the probe.
+    against = np.where(np.isfinite(null), null, np.inf)
+    observed_max = float(np.nanmax(observed)) if np.isfinite(observed).any() else float("nan")
+    highest = np.where(np.isfinite(null), null, -np.inf).max(axis=0)
+    highest = np.where(np.isfinite(highest), highest, np.inf)
     score = "mean-difference" if family.name == "mean_difference" else "least-squares"
     penalty = "" if family.name == "mean_difference" else ", penalty set without labels"
     return PermutationTest(
-        p_values=(1 + (null >= observed[:, None]).sum(axis=1)) / (1 + n_b),
-        p_max=float((1 + (highest >= observed.max()).sum()) / (1 + n_b)),
+        p_values=np.where(np.isfinite(observed), (1 + (against >= observed[:, None]).sum(axis=1)) / (1 + n_b), np.nan),
+        p_max=float((1 + (highest >= observed_max).sum()) / (1 + n_b)) if np.isfinite(observed_max) else float("nan"),
         observed=observed,
-        null_mean=null.mean(axis=1),
-        null_low=np.quantile(null, 0.025, axis=1),
-        null_high=np.quantile(null, 0.975, axis=1),
+        null_mean=np.array([_mean(row) for row in null]),
+        null_low=np.array([_quantile(row, 0.025) for row in null]),
+        null_high=np.array([_quantile(row, 0.975) for row in null]),
         null_accuracy=np.stack([s["accuracy"][1:].mean() if "accuracy" in s else np.float64("nan") for s in by_site]),
-        observed_max=float(observed.max()),
-        null_max_mean=float(highest.mean()),
-        null_max_95=float(np.quantile(highest, 0.95)),
+        observed_max=observed_max,
+        null_max_mean=_mean(highest),
+        null_max_95=_quantile(highest, 0.95),
         n_permutations=n_b,
         smallest_p=1 / (1 + n_b),
         scheme=shuffles.scheme,
         statistic=f"{primary} of a {score} score (out of fold{penalty})",
     )
+
+
+def _mean(values: np.ndarray) -> float:
+    known = values[np.isfinite(values)]
+    return float(known.mean()) if len(known) else float("nan")
+
+
+def _quantile(values: np.ndarray, share: float) -> float:
+    known = values[np.isfinite(values)]
+    return float(np.quantile(known, share)) if len(known) else float("nan")

@@ -7,117 +7,35 @@ scores, and lets one set of shuffles serve all sites. Nothing here has seen the 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
 
-from leadline.errors import EvidenceError
-from leadline.events import SILENT, Event, EventSink, stage
-from leadline.evidence.bootstrap import (
-    BootstrapDesign,
-    Estimate,
-    MetricTable,
-    Selection,
-    bootstrap_design,
-    gain,
-    metric_table,
-    select,
-)
-from leadline.evidence.controls import CONTROLS, TEXT_CONTROLS, length_scores, tfidf_scores
-from leadline.evidence.metrics import CHANCE, METRICS, PRIMARY
+from leadline.errors import EvidenceError, ProbeError
+from leadline.events import SILENT, EventSink
+from leadline.evidence.baselines import Baseline, run_baselines
+from leadline.evidence.bootstrap import Selection, bootstrap_design, select
+from leadline.evidence.controls import TEXT_CONTROLS
+from leadline.evidence.labels import Labels, Source
+from leadline.evidence.measures import SAFEGUARDS, Masked, Measures, check_measures, take_measures
+from leadline.evidence.metrics import CHANCE, PRIMARY
 from leadline.evidence.permutation import PermutationTest, deal, draw_shuffles, max_test, null_at_site
-from leadline.evidence.verdict import CLAIMS, LEAK_MARGIN, Verdict, beyond_surface, decodable, not_tested
-from leadline.probes.fit import Family, Status
-from leadline.probes.parallel import map_sites
-from leadline.probes.probe import Probe, ProbeSet, pattern_of
+from leadline.evidence.site_fits import SiteOutcome, fit_sites
+from leadline.evidence.verdict import LEAK_MARGIN, Verdict, beyond_surface, decodable, general, not_tested, selective
+from leadline.probes.adapt import family_for
+from leadline.probes.fit import Family
+from leadline.probes.probe import Probe, ProbeSet
 from leadline.probes.splits import make_folds
+from leadline.probes.weights import balanced_sample
 from leadline.sites import Site
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from leadline.evidence.transfer import HeldOut
 
 __all__ = ["Baseline", "Labels", "SiteOutcome", "Source", "Sweep", "sweep_target"]
-
-
-class Source(Protocol):
-    """What a sweep reads: the part of `leadline.activations.ActivationSource` that it needs."""
-
-    @property
-    def sites(self) -> tuple[Site, ...]: ...
-    def read(self, site: Site) -> np.ndarray: ...
-
-
-@dataclass(frozen=True)
-class Labels:
-    """What is to be read, and how rows belong together; every array is of the rows that the sweep may use.
-
-    Parameters
-    ----------
-    name, columns, kind : of the target; `kind` is `"binary"` or `"continuous"`.
-    Y : (n, m) float64; binary columns hold 0 and 1.
-    groups : (n,) labels that folds keep whole, or None.
-    texts : n texts for the surface baselines, or None.
-    rows : (n,) int, the rows of the source that the other arrays describe.
-    negative, positive : names of a binary target's classes.
-    """
-
-    name: str
-    columns: tuple[str, ...]
-    kind: str
-    Y: np.ndarray
-    groups: np.ndarray | None
-    texts: Sequence[str] | None
-    rows: np.ndarray
-    negative: str | None = None
-    positive: str | None = None
-
-
-@dataclass(frozen=True)
-class SiteOutcome:
-    """One site after the sweep.
-
-    Attributes
-    ----------
-    setting : what was best there of the family's `parameter` (NaN for a family without one), and
-    selection : what its metrics are worth, corrected for that choice.
-    scores : (n, m) float32 out of fold at that penalty.
-    coef : (m, d), intercept : (m,), pattern : (m, d) of the refit on all rows.
-    n_fits, n_not_converged : over settings, folds and columns; worst_gap : the largest certified gap.
-    statuses : how many of those that did not converge ended how, by the name of their `Status` in lower case.
-    """
-
-    site: Site
-    setting: float
-    selection: Selection
-    scores: np.ndarray
-    coef: np.ndarray
-    intercept: np.ndarray
-    pattern: np.ndarray
-    n_fits: int
-    n_not_converged: int
-    worst_gap: float
-    statuses: dict[str, int]
-
-
-@dataclass(frozen=True)
-class Baseline:
-    """A control on the same folds, and the probe's paired gain over it.
-
-    `below_chance` is set where some penalty of it lies significantly below chance, which no honest predictor does: rows
-    that belong together were split by the folds. It holds that penalty's {metric: value}, and `"high"`, the upper bound
-    of the primary one.
-    """
-
-    name: str
-    title: str
-    explanation: str
-    selection: Selection
-    gain: Estimate
-    p_gain: float
-    below_chance: dict[str, float] | None
-    outcomes: tuple[SiteOutcome, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -129,8 +47,11 @@ class Sweep:
     table : a row a site; metrics are corrected for the choice of setting, `*_low` and `*_high` are their 95% intervals.
     best : the probe of the chosen site, refitted on all rows; its metrics are corrected for having chosen it.
     best_site : that site. selection : its corrected (and naive) metrics.
-    baselines, permutation, verdicts : the controls, the test, the claims. permutation is None if switched off.
-    scores : (S, n, m) out-of-fold scores. fold : (n,). labels : what was read.
+    baselines, permutation : the controls, the test, which is None if switched off.
+    measures : further evidence, each None where it was not asked for.
+    held_out : the probes on labelled sets of other distributions.
+    verdicts : the claims, by the rules of `leadline.evidence.verdict`.
+    scores : (S, n, c) out-of-fold scores. fold : (n,). labels : what was read.
     """
 
     family: Family
@@ -141,13 +62,37 @@ class Sweep:
     selection: Selection
     permutation: PermutationTest | None
     baselines: tuple[Baseline, ...]
-    verdicts: tuple[Verdict, ...]
+    measures: Measures
+    held_out: tuple[HeldOut, ...]
+    alpha: float
     design_reason: str
     seed: int
     tokens: str
     model: str | None
     model_fingerprint: str | None
     dtype: str | None
+    n_bootstraps: int = 1000
+    balanced: bool = False
+
+    @cached_property
+    def verdicts(self) -> tuple[Verdict, ...]:
+        return _judge(self)
+
+    def tried_on(self, sets: Mapping[str, tuple[Source, Labels]], *, shifted: bool = True) -> Sweep:
+        """The sweep with its refitted probes tried on further labelled sets, as they are.
+
+        Parameters
+        ----------
+        sets : {name: (activations at the swept sites, labels)}.
+        shifted : whether they come from another distribution, and so bear on the claim "general".
+        """
+        from leadline.evidence.transfer import hold_out
+
+        found = tuple(
+            hold_out(self, source, labels, name=name, shifted=shifted, n_replicates=self.n_bootstraps, seed=self.seed)
+            for name, (source, labels) in sets.items()
+        )
+        return replace(self, held_out=(*self.held_out, *found))
 
     @property
     def best_site(self) -> Site:
@@ -207,9 +152,10 @@ class Sweep:
                     "seed": self.seed,
                     "dtype": self.dtype,
                     "converged": outcome.n_not_converged == 0,
+                    **({"balanced": True} if self.balanced else {}),
                 },
             )
-            for c, column in enumerate(labels.columns)
+            for c, column in enumerate(labels.outputs)
         )
         return probes[0] if len(probes) == 1 else ProbeSet(probes)
 
@@ -223,8 +169,7 @@ class Sweep:
             }
             if self.family.parameter is not None:
                 record[self.family.parameter] = o.setting
-            for name in METRICS[self.labels.kind]:
-                estimate = o.selection.metrics[name]
+            for name, estimate in o.selection.metrics.items():
                 record |= {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
             if self.permutation is not None:
                 record |= {
@@ -253,7 +198,12 @@ def sweep_target(
     n_permutations: int = 1000,
     n_bootstraps: int = 1000,
     text_controls: Sequence[str] = TEXT_CONTROLS,
-    sources: Mapping[str, Source] | None = None,
+    surface: Mapping[str, np.ndarray] | None = None,
+    sources: Mapping[str, Source | Sequence[Source]] | None = None,
+    measures: Sequence[str] = SAFEGUARDS,
+    masked: Masked | None = None,
+    held_out: Mapping[str, tuple[Source, Labels]] | None = None,
+    balance: bool = False,
     alpha: float = 0.05,
     seed: int = 0,
     tokens: str = "last",
@@ -266,9 +216,17 @@ def sweep_target(
 
     Parameters
     ----------
+    family : taken in its own form for the kind of target (`leadline.probes.adapt.family_for`).
     n_permutations : shuffles of the permutation test; 0 switches it off.
-    text_controls : of `bag_of_words`, `char_ngrams`, `length`; they need `labels.texts`.
-    sources : further activations of the same rows as controls, as `{"random_weights": …, "token_embeddings": …}`.
+    text_controls : of `TEXT_CONTROLS`; they need `labels.texts`.
+    surface : further surface baselines, of what the caller knows of each row: `{"perplexity": (n,), …}`, names as in
+        `SURFACE_CONTROLS`.
+    sources : further activations of the same rows as controls, as `{"random_weights": …, "token_embeddings": …}`; one
+        source a seed where there are several.
+    measures : further evidence, of `MEASURES`.
+    masked : the rows' activations after masking what gives the label away, for `giveaway`.
+    held_out : labelled sets of other distributions, on which the chosen probe is tried: for "general".
+    balance : train on as many rows of each class as the rarest has, drawn in every fold; all rows are judged.
 
     Raises
     ------
@@ -277,146 +235,82 @@ def sweep_target(
     kind, Y = labels.kind, labels.Y
     if getattr(source, "ragged", False):
         raise EvidenceError("these activations keep every token, and a label is of a row; give them by_token().")
-    if kind not in family.kinds:
-        raise EvidenceError(
-            f"target '{labels.name}' is {kind}; the {family.name} probe takes {' and '.join(family.kinds)} targets. "
-            f"Use {'ridge or elastic_net' if kind == 'continuous' else 'logistic, ridge, lda or mean_difference'}."
-        )
+    try:
+        family = family_for(family, kind, f"target '{labels.name}'")
+    except ProbeError as error:
+        raise EvidenceError(str(error)) from error
     if not 0 < alpha < 1:
         raise EvidenceError(f"alpha is {alpha}; expected a number between 0 and 1.")
-    metric = PRIMARY[kind]
-    fold = make_folds(Y, labels.groups, n_folds, stratify=kind == "binary", seed=seed)
+    check_measures(measures)
+    classes = kind != "continuous"
+    fold = make_folds(Y, labels.groups, n_folds, stratify=classes, seed=seed)
     design = bootstrap_design(fold, labels.groups, n_bootstraps, seed)
+    weights = None
+    if balance:
+        if not classes:
+            raise EvidenceError(f"balance draws rows by class, and target '{labels.name}' is continuous; leave it out.")
+        weights = balanced_sample(Y, seed, groups=labels.groups, fold=fold).astype(np.float64)
     shuffles = draw_shuffles(Y, labels.groups, n_permutations, seed) if n_permutations else None
-
     dealt = None if shuffles is None else deal(Y, kind, shuffles)
 
     def permute(X: np.ndarray) -> dict[str, np.ndarray]:
         return {} if dealt is None else null_at_site(family, X, dealt, kind, fold)
 
-    outcomes, table, nulls = _sites(source, family, labels, fold, design, "sweep", events, permute)
-    selection = select(table, design)
-    best_index = int(np.searchsorted(_offsets(outcomes, table), selection.index, side="right") - 1)
-    permutation = max_test(nulls, kind, family, shuffles) if shuffles is not None else None
-
-    baselines: list[Baseline] = []
-
-    def add(name: str, table: MetricTable, parts: tuple[SiteOutcome, ...] = ()) -> None:
-        control = CONTROLS[name]
-        other = select(table, design)
-        difference, p = gain(selection, other, metric, design)
-        baselines.append(
-            Baseline(
-                name=name,
-                title=control.title,
-                explanation=control.explanation,
-                selection=other,
-                gain=difference,
-                p_gain=p,
-                below_chance=_below_chance(table, design) if kind == "binary" else None,
-                outcomes=parts if len(parts) > 1 else (),
-            )
-        )
-
-    for name in text_controls:
-        if labels.texts is None:
-            raise EvidenceError(f"the control '{name}' reads texts, and these activations come without; leave it out.")
-        with stage(events, "controls", CONTROLS[name].title):
-            if name == "length":
-                scores = length_scores(labels.texts, Y, kind, fold)
-            else:
-                scores = tfidf_scores(name, labels.texts, Y, kind, fold)
-            add(name, metric_table(scores, Y, kind, design))
-    for name, other_source in (sources or {}).items():
-        title = CONTROLS[name].title
-        parts, other_table, _ = _sites(other_source, family, labels, fold, design, title, events, None)
-        add(name, other_table, parts)
-
-    best = selection.metrics[metric]
-    site = outcomes[best_index].site.name
-    first = decodable(metric, CHANCE[metric], best, site, permutation.p_max if permutation else None, alpha)
-    gains = {b.name: (b.title, b.gain, b.p_gain) for b in baselines}
-    leaking = any(b.below_chance and b.below_chance["high"] < CHANCE[metric] - LEAK_MARGIN for b in baselines)
-    second = beyond_surface(metric, gains, first.verdict, alpha, leaking)
-    later = "Not tested by this version."
-    verdicts = tuple(
-        {"decodable": first, "beyond surface": second}.get(claim) or not_tested(claim, later) for claim in CLAIMS
+    fits = fit_sites(source, family, labels, fold, design, "sweep", events, weights=weights, permute=permute)
+    selection = select(fits.table, design)
+    best_index = fits.site_of(selection.index)
+    permutation = max_test(fits.permuted, kind, family, shuffles) if shuffles is not None else None
+    baselines = run_baselines(
+        labels, family, fold, design, selection, text_controls, surface or {}, sources or {}, events, weights=weights
     )
-    return Sweep(
+    result = Sweep(
         family=family,
         labels=labels,
         fold=fold,
-        outcomes=outcomes,
+        outcomes=fits.outcomes,
         best_index=best_index,
         selection=selection,
         permutation=permutation,
-        baselines=tuple(baselines),
-        verdicts=verdicts,
+        baselines=baselines,
+        measures=Measures(),
+        held_out=(),
+        alpha=alpha,
         design_reason=design.reason,
         seed=seed,
         tokens=tokens,
         model=model,
         model_fingerprint=model_fingerprint,
         dtype=dtype,
+        n_bootstraps=n_bootstraps,
+        balanced=balance,
     )
+    taken = take_measures(measures, source, result, fits, design, masked=masked, weights=weights, events=events)
+    result = replace(result, measures=taken)
+    return result.tried_on(held_out) if held_out else result
 
 
-def _below_chance(table: MetricTable, design: BootstrapDesign) -> dict[str, float] | None:
-    """The figures of the lowest configuration, if its interval (Bonferroni over all of them) lies below chance."""
-    metric = PRIMARY[table.kind]
-    point = table.point[metric]
-    if design.reason or not np.isfinite(point).any():
-        return None
-    lowest = int(np.nanargmin(point))
-    replicates = table.drawn[metric][lowest]
-    high = float(np.quantile(replicates[np.isfinite(replicates)], 1 - 0.025 / len(point)))
-    if not high < CHANCE[metric]:
-        return None
-    return {name: float(values[lowest]) for name, values in table.point.items()} | {"high": high}
-
-
-def _offsets(outcomes: tuple[SiteOutcome, ...], table: MetricTable) -> np.ndarray:
-    per_site = len(next(iter(table.point.values()))) // len(outcomes)
-    return np.arange(len(outcomes)) * per_site
-
-
-def _sites(
-    source: Source,
-    family: Family,
-    labels: Labels,
-    fold: np.ndarray,
-    design: BootstrapDesign,
-    name: str,
-    events: EventSink,
-    permute: Callable[[np.ndarray], dict[str, np.ndarray]] | None,
-) -> tuple[tuple[SiteOutcome, ...], MetricTable, list[dict[str, np.ndarray]]]:
-    """Fit and bootstrap every site of a source, and `permute` it."""
-
-    def one(site: Site) -> tuple[SiteOutcome, MetricTable, dict[str, np.ndarray]]:
-        X = source.read(site)[labels.rows]
-        fit = family.fit_site(X, labels.Y, fold)
-        table = metric_table(fit.scores, labels.Y, labels.kind, design)
-        selection = select(table, design)
-        at = selection.index
-        outcome = SiteOutcome(
-            site=site,
-            setting=float(fit.settings[at]),
-            selection=selection,
-            scores=fit.scores[at],
-            coef=fit.coef[at],
-            intercept=fit.intercept[at],
-            pattern=np.stack([pattern_of(X, w) for w in fit.coef[at]]),
-            n_fits=fit.converged.size,
-            n_not_converged=int((~fit.converged).sum()),
-            worst_gap=float(np.nanmax(fit.gap, initial=0.0)),
-            statuses={s.name.lower(): n for s in Status if s and (n := int((fit.status == s).sum()))},
-        )
-        return outcome, table, permute(X) if permute is not None else {}
-
-    total = len(source.sites)
-    found = []
-    with stage(events, name, f"{total} sites", total=total, unit="sites"):
-        for done, (site, result) in enumerate(zip(source.sites, map_sites(one, source.sites), strict=True), start=1):
-            found.append(result)
-            events.emit(Event("progress", name, site.name, done=done, total=total, unit="sites"))
-    return tuple(f[0] for f in found), MetricTable.join([f[1] for f in found]), [f[2] for f in found]
+def _judge(sweep: Sweep) -> tuple[Verdict, ...]:
+    """The six claims from what a sweep holds; the rules are `leadline.evidence.verdict`'s."""
+    metric, alpha = PRIMARY[sweep.labels.kind], sweep.alpha
+    chance, site = CHANCE[metric], sweep.best_site.name
+    p_max = sweep.permutation.p_max if sweep.permutation else None
+    first = decodable(metric, chance, sweep.selection.metrics[metric], site, p_max, alpha, sweep.measures.leaks)
+    task = sweep.measures.control_task
+    second = selective(
+        metric,
+        first.verdict,
+        alpha,
+        task.selectivity if task is not None and not task.reason else None,
+        task.p if task is not None else float("nan"),
+        task=task.task if task is not None else None,
+        control=task.control if task is not None else None,
+        reason=task.reason if task is not None else "",
+        instead=sweep.measures.random_labels_sentence,
+    )
+    gains = {b.name: (b.title, b.gain, b.p_gain) for b in sweep.baselines}
+    leaking = any(b.below_chance and b.below_chance["high"] < chance - LEAK_MARGIN for b in sweep.baselines)
+    third = beyond_surface(metric, gains, first.verdict, alpha, leaking)
+    tests = {h.name: h.metrics[site][metric] for h in sweep.held_out if h.shifted}
+    fourth = general(metric, chance, first.verdict, tests)
+    later = "Not tested by this version."
+    return (first, second, third, fourth, not_tested("used", later), not_tested("where from", later))

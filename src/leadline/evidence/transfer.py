@@ -1,15 +1,111 @@
-"""Scores on a labelled set that the probe never saw."""
+"""Scores on a labelled set that the probe never saw, and how alike two probes are on its rows."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
 from leadline.errors import EvidenceError
 from leadline.evidence.bootstrap import LEVEL, Estimate
-from leadline.evidence.metrics import all_metrics
+from leadline.evidence.labels import Labels, Source
+from leadline.evidence.metrics import all_metrics, fold_mean
+from leadline.probes.adapt import at_setting
+from leadline.probes.fit import Family
+from leadline.probes.parallel import map_sites
 from leadline.probes.splits import group_codes
+from leadline.sites import Site
 
-__all__ = ["held_out_metrics"]
+__all__ = [
+    "HeldOut",
+    "Swept",
+    "cosine",
+    "held_out_metrics",
+    "hold_out",
+    "mahalanobis_cosine",
+    "weighted_metrics",
+]
+
+
+class _Outcome(Protocol):
+    @property
+    def site(self) -> Site: ...
+    @property
+    def coef(self) -> np.ndarray: ...
+    @property
+    def intercept(self) -> np.ndarray: ...
+    @property
+    def setting(self) -> float: ...
+
+
+class Swept(Protocol):
+    """What `hold_out` reads of a `Sweep`."""
+
+    @property
+    def outcomes(self) -> Sequence[_Outcome]: ...
+    @property
+    def best_site(self) -> Site: ...
+    @property
+    def family(self) -> Family: ...
+    @property
+    def labels(self) -> Labels: ...
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Every site's probe on a labelled set that it never saw.
+
+    Attributes
+    ----------
+    name : of the set. n_rows, n_groups : its size; each row is its own group where it has none.
+    shifted : whether it is of another distribution than the training rows, or their own split.
+    metrics : {site: {metric: Estimate}}, `centred_accuracy` among them for a binary target.
+    best_site : the site that the sweep chose on its training rows.
+    cosine : {site: Mahalanobis cosine of the probe with one fitted on this set}; NaN at all sites but the best.
+    n_shared : rows whose group is one of the training rows' too. What a probe remembers of a group helps it there.
+    reason : why there is no cosine, or an empty string.
+    """
+
+    name: str
+    n_rows: int
+    n_groups: int
+    shifted: bool
+    metrics: dict[str, dict[str, Estimate]]
+    best_site: str
+    cosine: dict[str, float]
+    n_shared: int
+    reason: str
+
+    @property
+    def best(self) -> dict[str, Estimate]:
+        """The metrics at the best site."""
+        return self.metrics[self.best_site]
+
+
+def weighted_metrics(
+    scores: np.ndarray, Y: np.ndarray, kind: str, W: np.ndarray, fold: np.ndarray | None = None
+) -> dict[str, np.ndarray]:
+    """{metric: (B,)} under B weightings of the rows; for a binary target `centred_accuracy` too.
+
+    Parameters
+    ----------
+    scores : (n, c). Y : (n, m). W : (n, B).
+    fold : (n,) where the rows of a fold have scores of their own fit: metrics are then means over folds.
+    """
+    if fold is not None:
+        each = [weighted_metrics(scores[r], Y[r], kind, W[r]) for r in (fold == k for k in np.unique(fold))]
+        return {name: fold_mean([found[name] for found in each]) for name in each[0]}
+    found = all_metrics(kind, scores, Y, W)
+    if kind == "binary":
+        total = W.sum(axis=0)
+        # The mean moves with each replicate's rows, so that its own uncertainty is in the interval.
+        with np.errstate(invalid="ignore", divide="ignore"):
+            means = (scores[:, 0] @ W) / total
+            correct = (scores[:, :1] > means) == (Y[:, :1] > 0)
+            found["centred_accuracy"] = (correct * W).sum(axis=0) / total
+    return found
 
 
 def held_out_metrics(
@@ -22,27 +118,22 @@ def held_out_metrics(
 
     Parameters
     ----------
-    scores : (n, m). Y : (n, m). groups : (n,) or None, then each row is its own.
+    scores : (n, c), as the kind has them. Y : (n, m). groups : (n,) or None, then each row is its own.
 
     Raises
     ------
     EvidenceError : shapes that do not fit.
     """
-    if scores.shape != Y.shape:
+    fits = scores.ndim == 2 and len(scores) == len(Y)
+    if not fits or (kind in ("binary", "continuous") and scores.shape != Y.shape):
         raise EvidenceError(f"got scores {scores.shape} for targets {Y.shape}; expected one score a target.")
     codes = group_codes(groups, len(Y))
     n_groups = int(codes.max()) + 1
     rng = np.random.default_rng([seed, 3])
     drawn = rng.multinomial(n_groups, np.full(n_groups, 1 / n_groups), size=n_replicates).T[codes].astype(np.float32)
     W = np.hstack([np.ones((len(Y), 1), dtype=np.float32), drawn])
-    found = all_metrics(kind, scores, Y, W)
-    if kind == "binary":
-        # The mean moves with each replicate's rows, so that its own uncertainty is in the interval.
-        means = (scores[:, 0] @ W) / W.sum(axis=0)
-        correct = (scores[:, :1] > means) == (Y[:, :1] > 0)
-        found["centred_accuracy"] = (correct * W).sum(axis=0) / W.sum(axis=0)
     result = {}
-    for name, values in found.items():
+    for name, values in weighted_metrics(scores, Y, kind, W).items():
         replicates = values[1:][np.isfinite(values[1:])]
         if n_groups < 2 or len(replicates) < 0.9 * n_replicates:
             result[name] = Estimate(float(values[0]))
@@ -50,3 +141,124 @@ def held_out_metrics(
         low, high = np.quantile(replicates, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
         result[name] = Estimate(float(values[0]), float(low), float(high))
     return result
+
+
+def cosine(w1: np.ndarray, w2: np.ndarray) -> float:
+    """⟨w₁, w₂⟩ / (‖w₁‖·‖w₂‖), over all outputs together where they have several; NaN where either is 0."""
+    size = float(np.linalg.norm(w1) * np.linalg.norm(w2))
+    return float(np.sum(np.asarray(w1, dtype=np.float64) * w2) / size) if size > 0 else float("nan")
+
+
+def mahalanobis_cosine(w1: np.ndarray, w2: np.ndarray, X_test: np.ndarray) -> float:
+    """w₁ᵀΣw₂ / √(w₁ᵀΣw₁ · w₂ᵀΣw₂), Σ the total covariance of the rows of `X_test`.
+
+    w₁ᵀΣw₂ is the covariance of the two probes' scores on those rows, so this is the correlation of the scores, and no
+    d × d matrix is formed. Where directions hardly vary on the test rows the plain cosine counts them; this does not.
+
+    With w₂ fitted on the same rows and more dimensions than rows, w₂'s scores can come to equal the labels, and the
+    figure to restate what it is to predict: `transfer_matrix` has a cross-fitted one beside it.
+
+    Parameters
+    ----------
+    w1, w2 : (d,), or (c, d) for c outputs, whose covariances are summed. X_test : (n, d).
+
+    Returns
+    -------
+    In [−1, 1]; NaN where the scores of either do not vary.
+
+    Raises
+    ------
+    EvidenceError : widths that differ.
+    """
+    W1, W2 = np.atleast_2d(w1), np.atleast_2d(w2)
+    if W1.shape != W2.shape or W1.shape[1] != X_test.shape[1]:
+        raise EvidenceError(
+            f"got probes {np.shape(w1)} and {np.shape(w2)} for rows of width {X_test.shape[1]}; expected one width, "
+            f"and as many outputs."
+        )
+    return score_correlation(*np.split(centred_scores(X_test, np.vstack([W1, W2])), 2, axis=1))
+
+
+def centred_scores(X: np.ndarray, W: np.ndarray) -> np.ndarray:
+    """(n, c) scores of W (c, d) about their mean; what is no more than rounding is 0."""
+    centred = X - X.mean(axis=0, dtype=np.float64)
+    scores = centred @ np.asarray(W, dtype=np.float64).T
+    rounding = 1e-12 * np.abs(X).max(initial=0) * np.linalg.norm(W, axis=1)
+    scores[:, np.abs(scores).max(axis=0, initial=0) <= rounding] = 0
+    return np.asarray(scores)
+
+
+def score_correlation(one: np.ndarray, other: np.ndarray) -> float:
+    """⟨a, b⟩ / (‖a‖·‖b‖) of centred scores (n, c); NaN where either is 0."""
+    return float(np.clip(cosine(one, other), -1, 1))
+
+
+def hold_out(
+    sweep: Swept,
+    source: Source,
+    labels: Labels,
+    *,
+    name: str,
+    shifted: bool = True,
+    n_replicates: int = 1000,
+    seed: int = 0,
+) -> HeldOut:
+    """Score every site's refit probe on another labelled set.
+
+    Parameters
+    ----------
+    sweep : its refit probes are used as they are. source : the set's activations at the swept sites.
+    labels : of the set; its `rows` say which of the source's rows are scored.
+    name, shifted : as in `HeldOut`. n_replicates, seed : of the bootstrap over the set's groups.
+
+    Raises
+    ------
+    EvidenceError : no rows, another kind of target, or activations of another width.
+    """
+    kind = sweep.labels.kind
+    Y = labels.Y
+    if not len(Y):
+        raise EvidenceError(f"the set '{name}' has no rows; give some.")
+    if labels.kind != kind or Y.shape[1] != sweep.labels.Y.shape[1]:
+        raise EvidenceError(
+            f"the target of '{name}' is {labels.kind} with {Y.shape[1]} columns, that of the probes {kind} with "
+            f"{sweep.labels.Y.shape[1]}; give the target that the probes were trained for."
+        )
+    reason = _no_probe(labels, sweep.labels)
+    best = sweep.best_site
+
+    def one(outcome: _Outcome) -> tuple[dict[str, Estimate], float]:
+        X = source.read(outcome.site)[labels.rows]
+        if X.shape[1] != outcome.coef.shape[1]:
+            raise EvidenceError(
+                f"'{name}' has {X.shape[1]} dimensions at {outcome.site}, the probe there {outcome.coef.shape[1]}; "
+                f"extract both with one model."
+            )
+        scores = X.astype(np.float64) @ outcome.coef.T + outcome.intercept
+        found = held_out_metrics(scores, Y, kind, labels.groups, n_replicates=n_replicates, seed=seed)
+        if outcome.site != best or reason:
+            return found, float("nan")
+        own = at_setting(sweep.family, outcome.setting).fit_site(X, Y, np.full(len(Y), -1))
+        return found, mahalanobis_cosine(outcome.coef, own.coef[0], X)
+
+    results = dict(zip([o.site.name for o in sweep.outcomes], map_sites(one, sweep.outcomes), strict=True))
+    seen = set() if sweep.labels.groups is None else set(np.asarray(sweep.labels.groups, dtype=str).tolist()) - {""}
+    return HeldOut(
+        name=name,
+        n_rows=len(Y),
+        n_groups=int(group_codes(labels.groups, len(Y)).max()) + 1,
+        shifted=shifted,
+        metrics={site: found for site, (found, _) in results.items()},
+        best_site=best.name,
+        cosine={site: value for site, (_, value) in results.items()},
+        n_shared=0 if labels.groups is None else int(np.isin(np.asarray(labels.groups, dtype=str), list(seen)).sum()),
+        reason=reason,
+    )
+
+
+def _no_probe(labels: Labels, trained: Labels) -> str:
+    """Why no probe like the trained one can be fitted on a set; an empty string where one can."""
+    if labels.kind == "continuous":
+        return "" if len(labels.Y) > 1 else "a probe of the set itself needs two rows or more"
+    held, wanted = len(np.unique(labels.Y[:, 0])), len(np.unique(trained.Y[:, 0]))
+    return "" if held == wanted else f"the set has {held} of the {wanted} classes, so no probe of its own to compare with"

@@ -1,26 +1,37 @@
 """The rules by which each claim ends: stated here, before any data is seen.
 
 `supported`: the interval's lower bound passes the margin and p ≤ α. `refuted`: the upper bound stays below the margin.
-Otherwise `inconclusive`; `not tested` says why.
+Otherwise `inconclusive`; `not tested` says why. "Used" and "where from" need interventions on the model: their rules
+come with the causal stage, and until then both are not tested.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from leadline.evidence.bootstrap import Estimate
 
-__all__ = ["CLAIMS", "LEAK_MARGIN", "MARGINS", "Verdict", "beyond_surface", "decodable", "not_tested"]
+__all__ = [
+    "CLAIMS",
+    "LEAK_MARGIN",
+    "MARGINS",
+    "Verdict",
+    "beyond_surface",
+    "decodable",
+    "general",
+    "not_tested",
+    "selective",
+]
 
 CLAIMS = ("decodable", "selective", "beyond surface", "general", "used", "where from")
 
-# How far the metric must pass chance to count as decodable, and the best surface baseline to count as beyond surface.
-MARGINS = {
-    "auroc": {"decodable": 0.05, "beyond surface": 0.02},
-    "r2": {"decodable": 0.05, "beyond surface": 0.02},
-}
+# How far the metric must pass chance to count as decodable, or as general on another set; its control task to count
+# as selective; and the best surface baseline to count as beyond surface.
+_MARGINS = {"decodable": 0.05, "selective": 0.05, "beyond surface": 0.02, "general": 0.05}
+MARGINS = {"auroc": _MARGINS, "r2": _MARGINS, "concordance": _MARGINS}
 
 # A baseline whose upper bound lies this far below chance betrays rows that belong together, split by the folds.
 LEAK_MARGIN = 0.05
@@ -48,14 +59,27 @@ def not_tested(claim: str, reason: str) -> Verdict:
     return Verdict(claim, "not tested", reason, "")
 
 
-def decodable(metric: str, chance: float, best: Estimate, site: str, p_max: float | None, alpha: float) -> Verdict:
-    """Can a linear map read the concept at the best site, corrected for having chosen it?"""
+def decodable(
+    metric: str,
+    chance: float,
+    best: Estimate,
+    site: str,
+    p_max: float | None,
+    alpha: float,
+    leaks: Sequence[str] = (),
+) -> Verdict:
+    """Can a linear map read the concept at the best site, corrected for having chosen it?
+
+    Parameters
+    ----------
+    leaks : what shows that the folds split rows that belong together, a clause each; the claim is then not awarded.
+    """
     line = chance + MARGINS[metric]["decodable"]
     shown = _NAMES[metric]
     rule = (
         f"supported if the lower bound of the best site's {shown}, corrected for the choice, exceeds {line:.2f} and "
         f"the p-value of the maximum over all sites is at most {alpha:g}; "
-        f"refuted if the upper bound is below {line:.2f}"
+        f"refuted if the upper bound is below {line:.2f}; withheld while the folds split rows that belong together"
     )
     if not np.isfinite([best.low, best.high]).all():
         return Verdict("decodable", "not tested", "No interval can be given: too few groups in a fold.", rule)
@@ -73,13 +97,123 @@ def decodable(metric: str, chance: float, best: Estimate, site: str, p_max: floa
         "refuted": f"No linear probe reads the concept to a useful degree: {text}, below the line of {line:.2f}.",
         "inconclusive": f"The data do not decide whether a linear probe reads the concept: {text}.",
     }[word]
-    return Verdict(
-        "decodable",
-        word,
-        sentence,
-        rule,
-        {metric: best.value, "low": best.low, "high": best.high, "line": line, "p_max": p_max, "alpha": alpha},
+    figures = {metric: best.value, "low": best.low, "high": best.high, "line": line, "p_max": p_max, "alpha": alpha}
+    if word == "supported" and leaks:
+        word = "inconclusive"
+        sentence = f"The figures cannot be trusted ({text}): {'; '.join(leaks)}."
+    return Verdict("decodable", word, sentence, rule, figures)
+
+
+def selective(
+    metric: str,
+    decodes: str,
+    alpha: float,
+    selectivity: Estimate | None,
+    p: float,
+    *,
+    task: Estimate | None = None,
+    control: Estimate | None = None,
+    reason: str = "",
+    instead: str = "",
+) -> Verdict:
+    """Does the probe read the concept, or could it have learnt any labelling of the same types?
+
+    Parameters
+    ----------
+    selectivity : the task's metric minus that of a control task, which gives each type a random label (Hewitt and
+        Liang 2019), paired on the rows whose type recurs; None where it was not, or could not be, run.
+    p : one-sided. task, control : the two figures. reason : why there is none.
+    instead : a sentence on the code length of random labels, which stands in where no type recurs.
+    """
+    margin, shown = MARGINS[metric]["selective"], _NAMES[metric]
+    rule = (
+        f"supported if the probe's {shown} exceeds that of a control task with random labels for each type by more "
+        f"than {margin:.2f} (lower bound) with p at most {alpha:g}, and the concept is decodable; refuted if the upper "
+        f"bound is below {margin:.2f}; not tested where no type recurs across folds"
     )
+    if selectivity is None or task is None or control is None:
+        said = " ".join(x for x in (reason or "No control task was run.", instead) if x)
+        return Verdict("selective", "not tested", said, rule)
+    if not np.isfinite([selectivity.low, selectivity.high, p]).all():
+        return Verdict("selective", "not tested", "No interval can be given: too few groups in a fold.", rule)
+    word = _word(selectivity.low, selectivity.high, p, margin, alpha)
+    if word == "supported" and decodes != "supported":
+        word = "inconclusive"
+    text = (
+        f"{shown} {task.value:.3f} against {control.value:.3f} on random labels of the same types, "
+        f"{selectivity.value:+.3f} [{selectivity.low:+.3f}, {selectivity.high:+.3f}]"
+    )
+    sentence = {
+        "supported": f"The probe reads the concept and does not merely remember types: {text}.",
+        "refuted": f"The probe reads random labels of the same types as well as the concept: {text}.",
+        "inconclusive": f"The data do not decide whether the probe does more than remember types: {text}.",
+    }[word]
+    figures = {
+        "selectivity": selectivity.value,
+        "low": selectivity.low,
+        "high": selectivity.high,
+        "task": task.value,
+        "control": control.value,
+        "p": p,
+        "margin": margin,
+        "alpha": alpha,
+    }
+    return Verdict("selective", word, sentence, rule, figures)
+
+
+def general(metric: str, chance: float, decodes: str, tests: Mapping[str, Estimate]) -> Verdict:
+    """Does the chosen probe, as it is, read the concept on labelled data of other distributions?
+
+    The claim is that it does on all of them, so each must pass and no further correction is due (Berger 1982).
+
+    Parameters
+    ----------
+    tests : {name: the probe's metric there}, of sets from another distribution than the one it was fitted on.
+    """
+    line, shown = chance + MARGINS[metric]["general"], _NAMES[metric]
+    rule = (
+        f"supported if the chosen probe's {shown}, without refitting, has its lower bound above {line:.2f} on every "
+        f"labelled set of another distribution, and the concept is decodable; refuted if its upper bound is below "
+        f"{line:.2f} on some set; not tested without such a set"
+    )
+    if not tests:
+        said = "No labelled set of another distribution was given (`test:` in a study)."
+        return Verdict("general", "not tested", said, rule)
+    known = {name: e for name, e in tests.items() if np.isfinite([e.low, e.high]).all()}
+    if not known:
+        return Verdict("general", "not tested", "No interval can be given: too few groups in the test sets.", rule)
+    if decodes == "not tested":
+        return Verdict("general", "not tested", "Whether the concept is decodable was not tested.", rule)
+    failing = [name for name, e in known.items() if e.high < line]
+    passing = [name for name, e in known.items() if e.low > line]
+    if failing:
+        word = "refuted"
+        worst = min(failing, key=lambda name: known[name].high)
+    else:
+        word = "supported" if len(passing) == len(tests) and decodes == "supported" else "inconclusive"
+        worst = min(known, key=lambda name: known[name].low)
+    e = known[worst]
+    among = f"the lowest of {len(tests)} sets" if len(tests) > 1 else "the one other set"
+    text = f"{shown} {e.value:.3f} [{e.low:.3f}, {e.high:.3f}] on {worst}, {among}"
+    below = e.high < 2 * chance - line if metric != "r2" else False
+    sentence = {
+        "supported": f"The probe holds on every other labelled set: {text}.",
+        "refuted": (
+            f"The probe {'turns round' if below else 'does not hold'} off its training distribution: {text}; it fails "
+            f"on {len(failing)} of {len(tests)}."
+        ),
+        "inconclusive": f"The data do not decide whether the probe holds off its training distribution: {text}.",
+    }[word]
+    figures = {
+        metric: e.value,
+        "low": e.low,
+        "high": e.high,
+        "line": line,
+        "n_sets": float(len(tests)),
+        "n_failing": float(len(failing)),
+        "n_passing": float(len(passing)),
+    }
+    return Verdict("general", word, sentence, rule, figures)
 
 
 def beyond_surface(
@@ -153,4 +287,4 @@ def beyond_surface(
     return Verdict("beyond surface", word, sentence, rule, figures)
 
 
-_NAMES = {"auroc": "AUROC", "r2": "R²"}
+_NAMES = {"auroc": "AUROC", "r2": "R²", "concordance": "Concordance"}

@@ -1,0 +1,118 @@
+"""What a probe is held against on the same folds and draws: the text's surface, other activations of the same rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from leadline.errors import EvidenceError, did_you_mean
+from leadline.events import EventSink, stage
+from leadline.evidence.bootstrap import BootstrapDesign, Estimate, MetricTable, Selection, gain, metric_table, select
+from leadline.evidence.controls import CONTROLS, length_scores, tfidf_scores
+from leadline.evidence.labels import Labels, Source
+from leadline.evidence.metrics import CHANCE, PRIMARY
+from leadline.evidence.site_fits import SiteOutcome, fit_sites
+from leadline.probes.fit import Family
+
+__all__ = ["Baseline", "run_baselines"]
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """A control on the same folds, and the probe's paired gain over it.
+
+    `below_chance` is set where some penalty of it lies significantly below chance, which no honest predictor does: rows
+    that belong together were split by the folds. It holds that penalty's {metric: value}, and `"high"`, the upper bound
+    of the primary one.
+    """
+
+    name: str
+    title: str
+    explanation: str
+    selection: Selection
+    gain: Estimate
+    p_gain: float
+    below_chance: dict[str, float] | None
+    outcomes: tuple[SiteOutcome, ...] = ()
+
+
+def run_baselines(
+    labels: Labels,
+    family: Family,
+    fold: np.ndarray,
+    design: BootstrapDesign,
+    selection: Selection,
+    text_controls: Sequence[str],
+    surface: Mapping[str, np.ndarray],
+    sources: Mapping[str, Source | Sequence[Source]],
+    events: EventSink,
+    *,
+    weights: np.ndarray | None = None,
+) -> tuple[Baseline, ...]:
+    """Fit every baseline and hold the chosen probe (`selection`) against it.
+
+    Parameters
+    ----------
+    text_controls, surface, sources : as `sweep_target` has them.
+
+    Raises
+    ------
+    EvidenceError : a text control without texts, or an unknown name.
+    """
+    found: list[Baseline] = []
+
+    def add(name: str, table: MetricTable, parts: tuple[SiteOutcome, ...] = ()) -> None:
+        other = select(table, design)
+        difference, p = gain(selection, other, PRIMARY[labels.kind], design)
+        found.append(
+            Baseline(
+                name=name,
+                title=CONTROLS[name].title,
+                explanation=CONTROLS[name].explanation,
+                selection=other,
+                gain=difference,
+                p_gain=p,
+                below_chance=_below_chance(table, design) if labels.kind != "continuous" else None,
+                outcomes=parts if len(parts) > 1 else (),
+            )
+        )
+
+    for name in (*text_controls, *surface, *sources):
+        if name not in CONTROLS:
+            raise EvidenceError(
+                f"unknown control '{name}'; expected one of {', '.join(CONTROLS)}." + did_you_mean(name, CONTROLS)
+            )
+    for name in text_controls:
+        if labels.texts is None:
+            raise EvidenceError(f"the control '{name}' reads texts, and these activations come without; leave it out.")
+        with stage(events, "controls", CONTROLS[name].title):
+            if name == "length":
+                scores = length_scores(labels.texts, labels.Y, labels.kind, fold)
+            else:
+                scores = tfidf_scores(name, labels.texts, labels.Y, labels.kind, fold)
+            add(name, metric_table(scores, labels.Y, labels.kind, design))
+    for name, given in sources.items():
+        several = list(given) if isinstance(given, Sequence) else [given]
+        fits = [
+            fit_sites(one, family, labels, fold, design, CONTROLS[name].title, events, weights=weights)
+            for one in several
+        ]
+        # With several random models, the control is the best site of all of them; the curve is the first one's.
+        add(name, MetricTable.join([fit.table for fit in fits]), fits[0].outcomes)
+    return tuple(found)
+
+
+def _below_chance(table: MetricTable, design: BootstrapDesign) -> dict[str, float] | None:
+    """The figures of the lowest configuration, if its interval (Bonferroni over all of them) lies below chance."""
+    metric = PRIMARY[table.kind]
+    point = table.point[metric]
+    if design.reason or not np.isfinite(point).any():
+        return None
+    lowest = int(np.nanargmin(point))
+    replicates = table.drawn[metric][lowest]
+    high = float(np.quantile(replicates[np.isfinite(replicates)], 1 - 0.025 / len(point)))
+    if not high < CHANCE[metric]:
+        return None
+    return {name: float(values[lowest]) for name, values in table.point.items()} | {"high": high}
