@@ -143,7 +143,7 @@ def _layer_curve(target: TargetResult, metric: str) -> LayerCurve:
             series = (*series, Series(baseline.name, control, "control", points))
         elif metric in baseline.metrics and baseline.metrics[metric].value is not None:
             levels.append(Level(baseline.name, control, quantity(baseline.metrics[metric])))
-    chance = chance_of(metric, target.primary_metric, target.chance)
+    chance = chance_of(metric, target.primary_metric, target.chance, max(len(target.classes), 2))
     permutation = target.permutation
     null, null_best = None, None
     if permutation is not None and _same_statistic(permutation, metric):

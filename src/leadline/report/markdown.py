@@ -40,6 +40,11 @@ def _target(target: TargetSummary) -> list[str]:
         lines += [f"| control | {_text(target.metric_title)} | gain | p |", "|---|---|---|---|"]
         lines += [f"| {_text(c.title)} | {c.quantity.full} | {c.gain.full} | {c.p_text} |" for c in target.controls]
         lines += [""]
+    taken = [m for m in target.measures if not m.reason]
+    if taken:
+        lines += ["### Further evidence", ""]
+        lines += [f"- **{_text(m.title)}.** {_text(m.sentence)}" for m in taken if m.sentence]
+        lines += [""]
     for test in target.tests:
         lines += [f"### On {_text(test.name)}, {plural(test.n_rows, 'row')}", "", *_table(test.metrics)]
         lines += [f"{_text(r)}\n" for r in (*test.remarks, *([test.note] if test.note else []))]

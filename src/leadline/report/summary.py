@@ -15,6 +15,7 @@ import yaml
 from leadline.report.claims import Claim, caution, claims, convergence, finding, how_sure
 from leadline.report.curves import LayerCurve, layer_curves, transfer_curve
 from leadline.report.ladders import Ladder, control_ladder, gain_ladder
+from leadline.report.measures import MeasureSummary, class_confusion_table, measures
 from leadline.report.scores import HistogramFigure, PointsFigure, class_names, histogram_figure, points_figures
 from leadline.report.tables import Table, chosen_table, metrics_table, sites_table
 from leadline.report.wording import (
@@ -145,9 +146,11 @@ class TargetSummary:
     controls: tuple[ControlRow, ...]
     histogram: HistogramFigure | None
     confusion: ConfusionSummary | None
+    class_confusion: Table | None
     points: tuple[PointsFigure, ...]
     wrong: tuple[WrongRow, ...]
     tests: tuple[TestSummary, ...]
+    measures: tuple[MeasureSummary, ...]
     sites: Table
     warnings: tuple[Notice, ...]
     notes: tuple[Notice, ...]
@@ -373,9 +376,11 @@ def _target(results: Results, target: TargetResult, index: int) -> TargetSummary
         controls=_controls(target),
         histogram=histogram_figure(target, target.histogram) if target.histogram is not None else None,
         confusion=_confusion(target, target.confusion) if target.confusion is not None else None,
+        class_confusion=class_confusion_table(target.class_confusion) if target.class_confusion is not None else None,
         points=points_figures(target.points),
         wrong=tuple(_wrong(target, w) for w in target.most_wrong),
         tests=tuple(_test(target, t, i) for i, t in enumerate(target.tests, start=1)),
+        measures=measures(target.measures),
         sites=sites_table(target),
         warnings=tuple(n for n in notices if n.severity == "warning"),
         notes=tuple(n for n in notices if n.severity != "warning"),

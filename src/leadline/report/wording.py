@@ -38,13 +38,28 @@ _METRICS = {
     "f1": "F1",
     "r2": "R²",
     "spearman": "Spearman ρ",
+    "concordance": "concordance",
+    "adjacent_accuracy": "accuracy within one level",
+    "kappa": "weighted κ",
+    "pair_accuracy": "pair accuracy",
     "mae": "mean absolute error",
     "rmse": "RMSE",
 }
 # Control characters, lone surrogates and the marks that reorder what stands around them; the joiners of emoji stay.
 _UNSEEN = re.compile("[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 # Metrics that cannot leave [0, 1]; an axis of theirs does not either.
-BOUNDED = frozenset({"auroc", "accuracy", "balanced_accuracy", "centred_accuracy", "f1"})
+BOUNDED = frozenset(
+    {
+        "auroc",
+        "accuracy",
+        "balanced_accuracy",
+        "centred_accuracy",
+        "f1",
+        "concordance",
+        "adjacent_accuracy",
+        "pair_accuracy",
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -156,13 +171,15 @@ def metric_title(key: str) -> str:
     return key.replace("_", " ")
 
 
-def chance_of(key: str, primary: str, chance: float) -> float | None:
+def chance_of(key: str, primary: str, chance: float, n_classes: int = 2) -> float | None:
     """The level of a probe that knows nothing, for the metrics that have one whatever the balance of the classes."""
     if key == primary:
         return chance
-    if key in ("auroc", "balanced_accuracy"):
+    if key == "balanced_accuracy":
+        return 1 / n_classes
+    if key in ("auroc", "concordance", "pair_accuracy"):
         return 0.5
-    if key.split(".")[0].split(":")[0] in ("r2", "spearman"):
+    if key.split(".")[0].split(":")[0] in ("r2", "spearman", "kappa"):
         return 0.0
     return None
 

@@ -1,6 +1,6 @@
 """The results schema: what a study found, as `results.json` holds it.
 
-`study` writes it and `report` reads it; nothing else passes between them. Version 1.0: a reader accepts any 1.x.
+`study` writes it and `report` reads it; nothing else passes between them. A reader of 2.1 accepts any 2.x.
 Figures that could not be computed are null, never a guess. Every `Estimate` carries its 95% interval.
 """
 
@@ -16,7 +16,7 @@ from leadline.errors import ConfigError
 
 __all__ = ["SCHEMA_VERSION", "Results"]
 
-SCHEMA_VERSION = "2.0"
+SCHEMA_VERSION = "2.1"
 
 VerdictWord = Literal["supported", "refuted", "inconclusive", "not tested"]
 
@@ -153,6 +153,46 @@ class Verdict(_Schema):
     figures: dict[str, float | None] = {}
 
 
+class MeasureFigure(_Schema):
+    """One figure of a measure, with what to call it. `signed` marks differences."""
+
+    name: str
+    label: str
+    value: Estimate
+    signed: bool = False
+
+
+class MeasureTable(_Schema):
+    """The plain numbers behind a measure: a curve's points, a ranking, a row a condition."""
+
+    title: str
+    columns: list[str]
+    rows: list[list[str | float | int | None]]
+
+
+class Measure(_Schema):
+    """Further evidence at the chosen site: selectivity, code length, calibration, robustness and so on.
+
+    `sentence` says what was found; `reason` why it could not be measured (then there are no figures).
+    """
+
+    name: str
+    title: str
+    explanation: str
+    reference: str = ""
+    reason: str = ""
+    sentence: str = ""
+    figures: list[MeasureFigure] = []
+    tables: list[MeasureTable] = []
+
+
+class ClassConfusion(_Schema):
+    """Out-of-fold decisions among several classes: `counts[true][said]`."""
+
+    classes: list[str]
+    counts: list[list[int]]
+
+
 class Histogram(_Schema):
     """Out-of-fold scores at the chosen site (binary targets). `edges` has one more entry than each count list."""
 
@@ -197,7 +237,11 @@ class SiteTransfer(_Schema):
 
 
 class TestResult(_Schema):
-    """The chosen probe on rows it never saw: the data's own test split, or another labelled set."""
+    """The chosen probe on rows it never saw: the data's own test split, or another labelled set.
+
+    `shifted` marks sets of another distribution, by which "general" is judged. `cosine` is the Mahalanobis cosine, in
+    this set's covariance, of the chosen probe and one fitted on this set.
+    """
 
     name: str
     source: str
@@ -205,18 +249,26 @@ class TestResult(_Schema):
     metrics: dict[str, Estimate]
     sites: list[SiteTransfer]
     note: str = ""
+    shifted: bool = True
+    cosine: float | None = None
 
 
 class TargetResult(_Schema):
-    """Everything about one target. A continuous target may have several columns; its metrics are their means."""
+    """Everything about one target. A continuous target may have several columns; its metrics are their means.
+
+    `q_value` is `permutation.p_max` adjusted for the number of targets (Benjamini and Yekutieli 2001), where there are
+    several.
+    """
 
     target: str
     columns: list[str]
-    kind: Literal["binary", "continuous"]
+    kind: Literal["binary", "continuous", "multiclass", "ordinal"]
     negative: str | None = None
     positive: str | None = None
     n_negative: int | None = None
     n_positive: int | None = None
+    classes: list[str] = []
+    n_by_class: list[int] = []
     primary_metric: str
     chance: float
     n_folds: int
@@ -230,8 +282,11 @@ class TargetResult(_Schema):
     histogram: Histogram | None = None
     points: list[Points] = []
     confusion: Confusion | None = None
+    class_confusion: ClassConfusion | None = None
     most_wrong: list[WrongText] = []
     tests: list[TestResult] = []
+    measures: list[Measure] = []
+    q_value: float | None = None
 
 
 class Stage(_Schema):
