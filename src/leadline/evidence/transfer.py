@@ -21,10 +21,13 @@ from leadline.sites import Site
 __all__ = [
     "HeldOut",
     "Swept",
+    "centred_accuracy",
+    "centred_scores",
     "cosine",
     "held_out_metrics",
     "hold_out",
     "mahalanobis_cosine",
+    "score_correlation",
     "weighted_metrics",
 ]
 
@@ -99,13 +102,17 @@ def weighted_metrics(
         return {name: fold_mean([found[name] for found in each]) for name in each[0]}
     found = all_metrics(kind, scores, Y, W)
     if kind == "binary":
-        total = W.sum(axis=0)
-        # The mean moves with each replicate's rows, so that its own uncertainty is in the interval.
-        with np.errstate(invalid="ignore", divide="ignore"):
-            means = (scores[:, 0] @ W) / total
-            correct = (scores[:, :1] > means) == (Y[:, :1] > 0)
-            found["centred_accuracy"] = (correct * W).sum(axis=0) / total
+        found["centred_accuracy"] = centred_accuracy(scores, Y, W)
     return found
+
+
+def centred_accuracy(scores: np.ndarray, Y: np.ndarray, W: np.ndarray) -> np.ndarray:
+    """(B,) accuracy of a binary target with the threshold at the scores' own mean: scores, Y (n, 1), W (n, B)."""
+    # The mean moves with each replicate's rows, so that its own uncertainty is in the interval.
+    with np.errstate(invalid="ignore", divide="ignore"):
+        total = W.sum(axis=0)
+        correct = (scores[:, :1] > (scores[:, 0] @ W) / total) == (Y[:, :1] > 0)
+        return np.asarray((correct * W).sum(axis=0) / total)
 
 
 def held_out_metrics(
@@ -261,4 +268,6 @@ def _no_probe(labels: Labels, trained: Labels) -> str:
     if labels.kind == "continuous":
         return "" if len(labels.Y) > 1 else "a probe of the set itself needs two rows or more"
     held, wanted = len(np.unique(labels.Y[:, 0])), len(np.unique(trained.Y[:, 0]))
-    return "" if held == wanted else f"the set has {held} of the {wanted} classes, so no probe of its own to compare with"
+    return (
+        "" if held == wanted else f"the set has {held} of the {wanted} classes, so no probe of its own to compare with"
+    )
