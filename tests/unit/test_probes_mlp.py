@@ -119,6 +119,18 @@ def test_classes_and_continuous_targets():
     assert fit.loss[0] == pytest.approx(np.square(fit.scores[0] - values).mean(), rel=1e-5)
 
 
+def test_several_weight_decays_of_classes_are_each_as_if_trained_alone():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(120, 4)).astype(np.float32)
+    Y = (np.argmax(X[:, :3], axis=1)).astype(float)[:, None]
+    fold = np.arange(120) % 3
+    both = MLP(hidden=(8,), epochs=5, weight_decay=(0.1, 3.0), kind="multiclass").fit_site(X, Y, fold)
+    for index, decay in enumerate((0.1, 3.0)):
+        alone = MLP(hidden=(8,), epochs=5, weight_decay=decay, kind="multiclass").fit_site(X, Y, fold)
+        np.testing.assert_allclose(both.scores[index], alone.scores[0], atol=1e-4)
+        np.testing.assert_allclose(both.score(X, index), alone.score(X), atol=1e-4)
+
+
 def test_weights_are_repetitions_where_every_step_sees_all_rows():
     X, Y, fold = xor(n=120)
     weights = np.random.default_rng(0).integers(0, 3, 120).astype(float)

@@ -355,8 +355,8 @@ class MLP:
                     shifts[site : site + 1, networks],
                     gains[site : site + 1, networks],
                     self.activation,
-                    np.repeat(unit[k], outputs) if outputs == 1 else np.ones(outputs),
-                    np.repeat(origin[k], outputs) if outputs == 1 else np.zeros(outputs),
+                    unit[k],
+                    origin[k],
                 )
                 if k < n_folds:
                     for index in range(len(self.grid)):
