@@ -187,6 +187,16 @@ def test_the_brier_interval_covers_its_expectation():
     assert covered >= 88
 
 
+def test_the_ece_interval_stands_about_its_figure_though_replicates_add_noise_to_noise():
+    below = []
+    for seed in range(40):
+        scores, y, fold = planted(700 + seed, 400, slope=0.5)
+        ece = calibration_figures(expit(scores), y, fold, seed=seed, n_replicates=200).ece
+        assert ece.low < ece.value < ece.high
+        below.append((ece.value - ece.low) / (ece.high - ece.low))
+    assert np.mean(below) == pytest.approx(0.5, abs=0.03)
+
+
 def test_bins_have_equal_mass_and_equal_probabilities_share_one():
     p = np.random.default_rng(10).random(1000)
     assert (np.bincount(equal_mass_bins(p, 10)) == 100).all()

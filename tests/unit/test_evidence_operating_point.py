@@ -79,6 +79,8 @@ def test_the_nearest_rate_is_not_taken_where_it_is_above_the_asked_one():
     found = exact_threshold(np.arange(22.0), 0.08)
     assert found.rank == 1
     assert found.expected_rate == pytest.approx(1 / 23)
+    # A rate that is below a step by the last bit does not get that step.
+    assert exact_threshold(np.arange(19.0), np.nextafter(0.05, 0)).value is None
     # The empirical quantile that other toolkits take would fire on 2 of 22, .0909.
     assert found.value == 21.0
 
@@ -263,6 +265,12 @@ def test_no_score_of_a_fold_moves_its_own_threshold():
     ):
         assert changed.fold_thresholds[2] == before[2]
         assert changed.fold_thresholds[1] != before[1]
+
+
+def test_ties_do_not_fire_in_cross_fitting_either():
+    y, fold = np.repeat([0, 1], 40), np.tile([0, 1], 40)
+    (point,) = cross_fitted_recall(np.ones(80), y, fold, (0.1,))
+    assert (point.n_false, point.n_hits, point.recall.value) == (0, 0, 0)
 
 
 def test_the_mean_cross_fitted_rate_is_at_most_the_asked_one():

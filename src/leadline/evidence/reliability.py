@@ -61,6 +61,7 @@ class CalibrationFigures:
         positive. Its interval is that of this biased figure, bootstrap replicates being centred on it.
     ece_floor, ece_floor_high : mean and 95% quantile of the ECE of a perfectly calibrated probe with these same
         probabilities at this n: the noise floor. p_calibrated : chance that such a probe has an ECE as large.
+        It tests these very probabilities: an isotonic map of few rows fails it, being itself far from the truth.
     floor_scheme : how that probe was simulated, in words.
     reliability, resolution, uncertainty, within_bin : Murphy's (1973) decomposition over the same bins,
         brier = reliability − resolution + uncertainty + within_bin exactly; the last (Stephenson et al. 2008) is what
