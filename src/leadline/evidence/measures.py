@@ -1,27 +1,110 @@
-"""Further evidence on a sweep, at its chosen site: which measures there are, and taking those that are asked for."""
+"""Further evidence on a sweep, at its chosen site: which measures there are, and taking those that are asked for.
+
+Each measure is a module of this room that works on plain arrays alone; here they are given what a sweep already has, so
+that nothing is fitted twice.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from leadline.errors import EvidenceError, did_you_mean
-from leadline.events import EventSink
+from leadline.events import EventSink, stage
 from leadline.evidence.bootstrap import BootstrapDesign
-from leadline.evidence.labels import Source
+from leadline.evidence.calibration import Calibration, calibrate, top_label
+from leadline.evidence.codelength import CodeLength, code_length
+from leadline.evidence.control_task import ControlTask, control_task
+from leadline.evidence.label_issues import LabelIssues, label_issues
+from leadline.evidence.labels import Labels, Source
+from leadline.evidence.nonlinearity import NonlinearityGap, nonlinearity_gap
+from leadline.evidence.operating_point import OperatingPoint, cross_fitted_recall
+from leadline.evidence.simplified import Simplified, simplified_transfer
 from leadline.evidence.site_fits import SiteFits
 
 if TYPE_CHECKING:
     from leadline.evidence.sweep import Sweep
 
-__all__ = ["DEFAULT_MEASURES", "MEASURES", "SAFEGUARDS", "Masked", "Measures", "check_measures", "take_measures"]
+__all__ = [
+    "DEFAULT_MEASURES",
+    "MEASURES",
+    "SAFEGUARDS",
+    "Masked",
+    "MeasureInfo",
+    "Measures",
+    "check_measures",
+    "take_measures",
+]
 
-MEASURES: dict[str, str] = {}
+
+@dataclass(frozen=True)
+class MeasureInfo:
+    """A measure's name, what it says to a reader, and where it comes from."""
+
+    name: str
+    title: str
+    explanation: str
+    reference: str = ""
+
+
+MEASURES = {
+    m.name: m
+    for m in (
+        MeasureInfo(
+            "control_task",
+            "Control task",
+            "The same probe on random labels, one for each type (a word, a template), judged where a type recurs "
+            "across folds. Selectivity is the difference.",
+            "Hewitt and Liang (2019), arXiv:1909.03368.",
+        ),
+        MeasureInfo(
+            "code_length",
+            "Description length and label efficiency",
+            "Labels are coded portion by portion, each by the probe that was trained on those before, with groups kept "
+            "whole and the penalty chosen from the past. Brackets hold the lowest and the highest of several orders of "
+            "the rows.",
+            "Voita and Titov (2020), arXiv:2003.12298.",
+        ),
+        MeasureInfo(
+            "nonlinearity",
+            "Nonlinearity",
+            "A small network on the same folds, against the linear probe.",
+            "Pimentel et al. (2020), arXiv:2004.03061.",
+        ),
+        MeasureInfo(
+            "calibration",
+            "Calibration",
+            "Whether a probability comes true. Every calibrator is fitted on folds that it is not judged on.",
+            "Guo et al. (2017), arXiv:1706.04599; Platt (1999); Zadrozny and Elkan (2002).",
+        ),
+        MeasureInfo(
+            "operating_points",
+            "Recall at a fixed false-positive rate",
+            "Thresholds are exact order statistics of the negatives; a rate that their number cannot hold is "
+            "unattainable. Intervals are Clopper and Pearson's.",
+            "Vovk et al. (2005), Algorithmic Learning in a Random World; Clopper and Pearson (1934).",
+        ),
+        MeasureInfo(
+            "label_issues",
+            "Likely wrong labels",
+            "Rows whose label the out-of-fold scores contradict.",
+            "Northcutt et al. (2021), arXiv:1911.00068.",
+        ),
+        MeasureInfo(
+            "simplified",
+            "Simplified representations",
+            "The probe on the leading principal components, or cluster centres, of the training rows: what looks like "
+            "the same probe on the training distribution need not be off it.",
+            "Friedman et al. (2024), arXiv:2312.03656.",
+        ),
+    )
+}
+# What can withhold a verdict is measured whatever else is asked for.
 SAFEGUARDS: tuple[str, ...] = ()
-DEFAULT_MEASURES: tuple[str, ...] = ()
+DEFAULT_MEASURES = tuple(name for name in MEASURES if name != "nested")
 
 
 @dataclass(frozen=True)
@@ -31,22 +114,44 @@ class Masked:
 
 @dataclass(frozen=True)
 class Measures:
-    """What was measured; None where a measure was not asked for."""
+    """What was measured at the chosen site; None where a measure was not asked for, or does not apply.
 
-    control_task: Any = None
-    code_length: Any = None
+    `not_taken` says why a measure that was asked for is None.
+    """
+
+    control_task: ControlTask | None = None
+    code_length: CodeLength | None = None
+    nonlinearity: NonlinearityGap | None = None
+    calibration: Calibration | None = None
+    operating_points: tuple[OperatingPoint, ...] | None = None
+    label_issues: LabelIssues | None = None
+    simplified: tuple[Simplified, ...] | None = None
+    not_taken: Mapping[str, str] | None = None
 
     @property
     def leaks(self) -> tuple[str, ...]:
+        """What shows that the folds split rows that belong together, a clause each."""
         return ()
 
     @property
-    def random_labels_sentence(self) -> str:
-        return ""
+    def random_labels(self) -> str:
+        """What the code length of random labels says, where it was measured: it stands in for a control task."""
+        code = self.code_length
+        if code is None or code.reason or not np.isfinite(code.random_bits.value):
+            return ""
+        return (
+            f"Instead: the probe codes the labels in {code.bits_per_label.value:.2f} bits each, and shuffled labels in "
+            f"{code.random_bits.value / code.n:.2f}."
+        )
 
 
 def check_measures(names: Sequence[str]) -> None:
-    """Raise for a name that is no measure."""
+    """Refuse a name that is no measure.
+
+    Raises
+    ------
+    EvidenceError : it is none.
+    """
     for name in names:
         if name not in MEASURES:
             raise EvidenceError(
@@ -62,8 +167,138 @@ def take_measures(
     design: BootstrapDesign,
     *,
     masked: Masked | None = None,
+    held_out: Mapping[str, tuple[Source, Labels]] | None = None,
     weights: np.ndarray | None = None,
     events: EventSink,
 ) -> Measures:
-    """Take some measures."""
-    return Measures()
+    """Take some measures at the chosen site, in the order of `MEASURES`.
+
+    Parameters
+    ----------
+    sweep : without its measures. fits, design : of its sites. weights : of the training rows.
+    masked, held_out : as `sweep_target` has them.
+    """
+    take = _Take(source, sweep, fits, design, masked, held_out or {}, weights)
+    found: dict[str, Any] = {}
+    reasons: dict[str, str] = {}
+    for name in MEASURES:
+        if name not in names:
+            continue
+        with stage(events, "evidence", MEASURES[name].title):
+            method: Callable[[], Any] = getattr(take, name)
+            result = method()
+        if isinstance(result, str):
+            reasons[name] = result
+        else:
+            found[name] = result
+    return Measures(**found, not_taken=reasons)
+
+
+class _Take:
+    """Each measure given what the sweep has. A method returns the result, or why there is none."""
+
+    def __init__(
+        self,
+        source: Source,
+        sweep: Sweep,
+        fits: SiteFits,
+        design: BootstrapDesign,
+        masked: Masked | None,
+        held_out: Mapping[str, tuple[Source, Labels]],
+        weights: np.ndarray | None,
+    ) -> None:
+        self.source, self.sweep, self.fits, self.design = source, sweep, fits, design
+        self.masked, self.held_out, self.weights = masked, held_out, weights
+        self.labels, self.fold, self.family, self.seed = sweep.labels, sweep.fold, sweep.family, sweep.seed
+        self.best = sweep.outcomes[sweep.best_index]
+        self.X = source.read(self.best.site)[self.labels.rows]
+
+    def control_task(self) -> ControlTask | str:
+        labels = self.labels
+        if labels.types is None:
+            return (
+                "No type recurs across the folds: nothing names one. A `type` column (a word, a template), where the "
+                "data have one, makes a control task possible."
+            )
+        return control_task(
+            self.family,
+            self.X,
+            labels.Y,
+            labels.kind,
+            self.fold,
+            labels.types,
+            self.design,
+            setting=self.best.setting if self.family.parameter is not None else None,
+            scores=self.best.scores,
+            weights=self.weights,
+            seed=self.seed,
+        )
+
+    def code_length(self) -> CodeLength | str:
+        labels = self.labels
+        n_classes = labels.n_classes or None
+        return code_length(
+            self.family, self.X, labels.Y, labels.kind, labels.groups, n_classes=n_classes, seed=self.seed
+        )
+
+    def nonlinearity(self) -> NonlinearityGap | str:
+        labels = self.labels
+        return nonlinearity_gap(
+            self.X,
+            labels.Y,
+            labels.kind,
+            self.fold,
+            labels.groups,
+            self.design,
+            self.best.selection,
+            weights=self.weights,
+            seed=self.seed,
+        )
+
+    def calibration(self) -> Calibration | str:
+        labels = self.labels
+        if labels.kind == "binary":
+            scores, y = self.best.scores, labels.Y
+        elif labels.kind == "multiclass":
+            scores, y = top_label(self.best.scores, labels.Y[:, 0])
+        else:
+            return f"Probabilities are of classes; the target is {labels.kind}."
+        return calibrate(scores, y, self.fold, labels.groups, seed=self.seed, n_replicates=self.design.n_replicates)
+
+    def operating_points(self) -> tuple[OperatingPoint, ...] | str:
+        labels = self.labels
+        if labels.kind != "binary":
+            return f"A false-positive rate is of two classes; the target is {labels.kind}."
+        return cross_fitted_recall(self.best.scores, labels.Y[:, 0], self.fold, groups=labels.groups)
+
+    def label_issues(self) -> LabelIssues | str:
+        labels = self.labels
+        return label_issues(
+            self.best.scores,
+            labels.Y,
+            labels.kind,
+            self.fold,
+            labels.groups,
+            n_bootstraps=self.design.n_replicates,
+            seed=self.seed,
+        )
+
+    def simplified(self) -> tuple[Simplified, ...] | str:
+        if not self.held_out:
+            return "No labelled set of another distribution was given (`test:` in a study)."
+        tests = {
+            name: (source.read(self.best.site)[labels.rows], labels.Y, labels.groups)
+            for name, (source, labels) in self.held_out.items()
+        }
+        labels = self.labels
+        return simplified_transfer(
+            self.X,
+            labels.Y,
+            labels.kind,
+            self.fold,
+            self.best,
+            tests,
+            groups=labels.groups,
+            n_replicates=self.design.n_replicates,
+            seed=self.seed,
+        )

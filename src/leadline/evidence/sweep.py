@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
@@ -24,6 +23,7 @@ from leadline.evidence.measures import SAFEGUARDS, Masked, Measures, check_measu
 from leadline.evidence.metrics import CHANCE, PRIMARY
 from leadline.evidence.permutation import PermutationTest, deal, draw_shuffles, max_test, null_at_site
 from leadline.evidence.site_fits import SiteOutcome, fit_sites
+from leadline.evidence.transfer import HeldOut, hold_out
 from leadline.evidence.verdict import LEAK_MARGIN, Verdict, beyond_surface, decodable, general, not_tested, selective
 from leadline.probes.adapt import family_for
 from leadline.probes.fit import Family
@@ -31,9 +31,6 @@ from leadline.probes.probe import Probe, ProbeSet
 from leadline.probes.splits import make_folds
 from leadline.probes.weights import balanced_sample
 from leadline.sites import Site
-
-if TYPE_CHECKING:
-    from leadline.evidence.transfer import HeldOut
 
 __all__ = ["Baseline", "Labels", "SiteOutcome", "Source", "Sweep", "sweep_target"]
 
@@ -86,8 +83,6 @@ class Sweep:
         sets : {name: (activations at the swept sites, labels)}.
         shifted : whether they come from another distribution, and so bear on the claim "general".
         """
-        from leadline.evidence.transfer import hold_out
-
         found = tuple(
             hold_out(self, source, labels, name=name, shifted=shifted, n_replicates=self.n_bootstraps, seed=self.seed)
             for name, (source, labels) in sets.items()
@@ -284,7 +279,9 @@ def sweep_target(
         n_bootstraps=n_bootstraps,
         balanced=balance,
     )
-    taken = take_measures(measures, source, result, fits, design, masked=masked, weights=weights, events=events)
+    taken = take_measures(
+        measures, source, result, fits, design, masked=masked, held_out=held_out, weights=weights, events=events
+    )
     result = replace(result, measures=taken)
     return result.tried_on(held_out) if held_out else result
 
@@ -301,11 +298,11 @@ def _judge(sweep: Sweep) -> tuple[Verdict, ...]:
         first.verdict,
         alpha,
         task.selectivity if task is not None and not task.reason else None,
-        task.p if task is not None else float("nan"),
+        task.p_value if task is not None else float("nan"),
         task=task.task if task is not None else None,
         control=task.control if task is not None else None,
         reason=task.reason if task is not None else "",
-        instead=sweep.measures.random_labels_sentence,
+        instead=sweep.measures.random_labels,
     )
     gains = {b.name: (b.title, b.gain, b.p_gain) for b in sweep.baselines}
     leaking = any(b.below_chance and b.below_chance["high"] < chance - LEAK_MARGIN for b in sweep.baselines)
