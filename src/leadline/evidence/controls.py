@@ -182,9 +182,9 @@ def tfidf_scores(
     """
     if name not in _ANALYSERS:
         raise EvidenceError(f"unknown text control '{name}'; expected one of {', '.join(_ANALYSERS)}.")
-    n, m = Y.shape
+    n = len(Y)
     n_classes = int(Y.max()) + 1 if kind in ("multiclass", "ordinal") else 0
-    c = {"multiclass": n_classes, "ordinal": n_classes - 1}.get(kind, m)
+    c = n_classes if kind == "multiclass" else n_classes - 1 if kind == "ordinal" else Y.shape[1]
     scores = np.full((len(_TEXT_L2), n, c), np.nan, dtype=np.float32)
     wanted = range(int(fold.max()) + 1) if folds is None else sorted(set(folds))
     for k, own, other in _tfidf(name, texts, fold, wanted):
