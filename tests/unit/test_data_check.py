@@ -261,8 +261,9 @@ def test_other_real_files_read_as_they_should():
     assert (safe.targets[0].negative, safe.targets[0].positive) == ("safe", "unsafe")
     safe.check()
     bloom = SHARED / "bloom" / "bloom_questions.csv"
-    with pytest.raises(DataError, match=r"6 classes: 'remember' \(425\)"):
-        Dataset.from_csv(bloom, text="question", target="level_name")
+    named = Dataset.from_csv(bloom, text="question", target="level_name", group="group")
+    assert named.targets[0].counts == dict.fromkeys(sorted(named.targets[0].classes), 425)
+    assert "length" in codes(named)
     level = Dataset.from_csv(bloom, text="question", target="level", group="group")
     assert level.targets[0].kind == "continuous"
     assert "length" in codes(level)

@@ -115,12 +115,35 @@ def test_which_words_they_are_is_part_of_the_fingerprint(conllu):
     assert dataclasses.replace(data, span_column=None).fingerprint not in (data.fingerprint, moved.fingerprint)
 
 
-def test_the_target_is_upos_by_default_and_the_error_says_how_to_choose(conllu):
-    with pytest.raises(DataError, match=r"column 'upos' .* has 8 classes: 'PUNCT' \(3\).*as in positive='PUNCT'"):
-        load_dataset(conllu)
+def test_the_target_is_upos_by_default_with_all_its_classes(conllu):
+    data = load_dataset(conllu)
+    target = data.target("upos")
+    assert target.kind == "multiclass"
+    assert target.classes == ("ADP", "AUX", "DET", "INTJ", "NOUN", "PART", "PUNCT", "VERB")
+    assert [target.classes[int(c)] for c in target.values[:, 0]] == data.frame["upos"].to_list()
+    assert target.counts["PUNCT"] == 3
+    (note,) = data.findings
+    assert note.code == "many_classes"
+    assert "8 classes and is read as multiclass; positive='ADP' sets one against the rest" in note.message
     with pytest.raises(DataError, match="Did you mean 'NOUN'"):
         load_dataset(conllu, positive="NUON")
     assert load_dataset(conllu, target="deprel", positive="det").targets[0].values.sum() == 2
+
+
+def test_the_type_of_a_word_is_its_form_in_lower_case(conllu, tmp_path):
+    data = load_dataset(conllu)
+    assert data.types.tolist()[:4] == ["do", "n't", "go", "to"]
+    assert data.types[12] == "ende"
+    assert (data.type_column, data.types.dtype) == (None, object)
+    assert data.select([12, 0]).types.tolist() == ["ende", "do"]
+    data.write(tmp_path / "made")
+    assert Dataset.read(tmp_path / "made").types.tolist() == data.types.tolist()
+    lemmas = load_dataset(conllu, type="lemma")
+    assert (lemmas.types[1], lemmas.type_column) == ("not", "lemma")
+    # Types that were chosen are a part of what the data is; those that follow from the words are not.
+    assert lemmas.fingerprint != data.fingerprint
+    lemmas.write(tmp_path / "lemmas")
+    assert Dataset.read(tmp_path / "lemmas").types.tolist() == lemmas.types.tolist()
 
 
 def test_groups_are_sentences_where_not_every_word_has_a_document(tmp_path, conllu):
@@ -178,6 +201,17 @@ def test_a_real_treebank_is_located_to_the_last_word():
     assert different[:2] == [("did", "didn't"), ("n't", "didn't")]
     codes = [f.code for f in data.check()]
     assert codes == ["duplicate_rows", "conflicting_duplicates", "length"]
+
+
+@pytest.mark.skipif(not EWT.is_dir(), reason="the shared treebank is not here")
+def test_all_tags_of_a_real_treebank_are_classes():
+    data = load_dataset(EWT / "en_ewt-ud-dev.conllu")
+    target = data.target("upos")
+    assert (target.kind, len(target.classes), target.counts["NOUN"]) == ("multiclass", 17, 4_210)
+    assert sum(target.counts.values()) == data.n
+    found = {f.code: f.message for f in data.check()}
+    assert list(found) == ["duplicate_rows", "conflicting_duplicates", "length", "rare_class"]
+    assert "the shortest are 'PUNCT' with a median of 1" in found["length"]
 
 
 ROWS = [

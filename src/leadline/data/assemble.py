@@ -1,4 +1,4 @@
-"""A frame and options to what a `Dataset` is made of: inputs, targets, groups and split."""
+"""A frame and options to what a `Dataset` is made of: inputs, targets, groups, pairs, types and split."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from leadline.data import columns, media_columns
 from leadline.data.media import Array, Picture, Sound
 from leadline.data.readers import frame_of_columns
 from leadline.data.records import Finding, Input, Target, name_rows
+from leadline.data.targets import read_targets
 from leadline.errors import DataError
 
 __all__ = ["Labels", "array_inputs", "plain_frame", "read_any_inputs", "read_labels"]
@@ -24,8 +25,12 @@ class Labels(TypedDict):
     targets: tuple[Target, ...]
     groups: np.ndarray | None
     splits: np.ndarray | None
+    pairs: np.ndarray | None
+    types: np.ndarray | None
     group_column: str | None
     split_column: str | None
+    pair_column: str | None
+    type_column: str | None
     findings: tuple[Finding, ...]
 
 
@@ -41,12 +46,15 @@ def read_labels(
     target: str | Sequence[str] | None,
     group: str | None,
     split: str | None,
+    pair: str | None,
+    type_column: str | None,
     kind: str | None,
     positive: str | int | bool | None,
+    order: Sequence[object] | None,
     source: str,
     inputs: Sequence[str],
 ) -> Labels:
-    """Targets, groups and split, as `Dataset.from_frame` describes them.
+    """Targets, groups, pairs, types and split, as `Dataset.from_frame` describes them.
 
     Parameters
     ----------
@@ -54,26 +62,36 @@ def read_labels(
 
     Raises
     ------
-    DataError : no target was named, a column is not there or named twice, or its values cannot be read.
+    DataError : no target was named, a column is not there or named twice, its values cannot be read, or a pair has
+        rows in several groups.
     """
     if target is None:
         raise DataError(
             f"no target column was named for '{source}'; give the column to predict, as in target='label'. "
             f"Its columns are {', '.join(frame.columns)}."
         )
-    names = [target] if isinstance(target, str) else [str(t) for t in target]
-    if len(set(names)) < len(names) or set(inputs) & set(names):
+    wanted = [target] if isinstance(target, str) else [str(t) for t in target]
+    if len(set(wanted)) < len(wanted) or set(inputs) & set(wanted):
         named = " and ".join(f"'{name}'" for name in inputs)
-        raise DataError(f"target {names} names a column twice, or a column of inputs ({named}); name each once.")
-    targets, findings = columns.read_targets(
-        [columns.find_column(frame, t, "target", source) for t in names],
+        raise DataError(f"target {wanted} names a column twice, or a column of inputs ({named}); name each once.")
+    targets, findings = read_targets(
+        [columns.find_column(frame, t, "target", source) for t in wanted],
         kind=kind,
         positive=positive,
+        order=order,
         source=source,
     )
-    groups = splits = None
-    if group is not None:
-        groups = columns.read_groups(columns.find_column(frame, group, "group", source), source)
+
+    def names(column: str | None, role: str) -> np.ndarray | None:
+        if column is None:
+            return None
+        return columns.read_names(columns.find_column(frame, column, role, source), role, source)
+
+    groups, pairs, types, splits = names(group, "group"), names(pair, "pair"), names(type_column, "type"), None
+    if pairs is not None and pair is not None:
+        groups, noticed = columns.groups_of_pairs(pairs, groups, pair, group, source)
+        findings += noticed
+        group = group or pair
     if split is not None:
         splits, noticed = columns.read_splits(columns.find_column(frame, split, "split", source), source)
         findings += noticed
@@ -81,8 +99,12 @@ def read_labels(
         "targets": targets,
         "groups": groups,
         "splits": splits,
+        "pairs": pairs,
+        "types": types,
         "group_column": group,
         "split_column": split,
+        "pair_column": pair,
+        "type_column": type_column,
         "findings": findings,
     }
 
@@ -124,9 +146,13 @@ def read_any_inputs(
 
 
 def array_inputs(
-    inputs: Any, targets: Any, groups: Sequence[Any] | None, splits: Sequence[Any] | None
+    inputs: Any, targets: Any, beside: Mapping[str, Sequence[Any] | None]
 ) -> tuple[tuple[Array, ...], pl.DataFrame, list[str]]:
     """Arrays, a frame of what is known of their rows, and the names of the targets in it.
+
+    Parameters
+    ----------
+    beside : (n,) groups, splits and the like by the names of their columns, or None.
 
     Raises
     ------
@@ -146,7 +172,7 @@ def array_inputs(
     labels = {} if targets is None else targets if isinstance(targets, Mapping) else {"label": targets}
     parts: dict[str, Any] = {str(name): values for name, values in labels.items()}
     names = list(parts)
-    for name, values in (("group", groups), ("split", splits)):
+    for name, values in beside.items():
         if name in parts:
             raise DataError(f"a target is called '{name}', which is the name of the {name}s; call it otherwise.")
         if values is not None:

@@ -1,4 +1,4 @@
-"""Data sets by name: the built-in ones, and files by their suffix."""
+"""Data sets by name: the built-in ones, files by their suffix, and those of the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from leadline.data import cities, shapes
+from leadline.data import cities, hub, shapes
 from leadline.data.dataset import Dataset
 from leadline.data.media import Picture
+from leadline.data.pairs import pair_options
 from leadline.errors import DataError, did_you_mean
 
 __all__ = ["BuiltinDataset", "builtin_datasets", "load_dataset"]
@@ -102,13 +103,15 @@ def builtin_datasets() -> list[BuiltinDataset]:
 
 
 def load_dataset(name_or_path: str | Path, **options: Any) -> Dataset:
-    """A built-in set by its name, or a file by its suffix (.csv, .tsv, .jsonl, .ndjson, .json, .parquet, .conllu).
+    """A built-in set by its name, a file by its suffix (.csv, .tsv, .jsonl, .ndjson, .json, .parquet, .conllu), or a
+    data set of the Hugging Face hub as in `hub:nyu-mll/glue`.
 
     Parameters
     ----------
-    options : for a file, what `Dataset.from_csv`, `from_jsonl`, `from_parquet` or `from_conllu` takes. For a
-        built-in set, `seed` (of what it generates and draws), `sample`, `sample_test` and `name`. None stands for
-        the default.
+    options : for a file, what `Dataset.from_csv`, `from_jsonl`, `from_parquet` or `from_conllu` takes; with
+        `pairs={"positive": COLUMN, "negative": COLUMN}` what `Dataset.from_pairs` takes; after `hub:`, what
+        `Dataset.from_hub` takes. For a built-in set, `seed` (of what it generates and draws), `sample`, `sample_test`
+        and `name`. None stands for the default.
 
     Raises
     ------
@@ -123,6 +126,11 @@ def load_dataset(name_or_path: str | Path, **options: Any) -> Dataset:
     options = {key: value for key, value in options.items() if value is not None}
     if str(name_or_path) in _BUILTIN:
         return _load_builtin(str(name_or_path), options)
+    if str(name_or_path).startswith(hub.PREFIX):
+        return Dataset.from_hub(str(name_or_path).removeprefix(hub.PREFIX), **options)
+    if "pairs" in options:
+        named = pair_options(options.pop("pairs"))
+        return Dataset.from_pairs(path, positive=named["positive"], negative=named["negative"], **options)
     reader = _READERS.get(path.suffix.lower())
     if reader is not None:
         if path.suffix.lower() == ".tsv":
@@ -142,8 +150,9 @@ def load_dataset(name_or_path: str | Path, **options: Any) -> Dataset:
             + did_you_mean(path.name, beside)
         )
     raise DataError(
-        f"there is no data set '{name_or_path}'; built-in ones are {', '.join(sorted(_BUILTIN))}, and a file is given "
-        f"with its suffix, as in 'cities.csv'." + did_you_mean(str(name_or_path), _BUILTIN)
+        f"there is no data set '{name_or_path}'; built-in ones are {', '.join(sorted(_BUILTIN))}, a file is given "
+        f"with its suffix, as in 'cities.csv', and one of the hub as in '{hub.PREFIX}nyu-mll/glue'."
+        + did_you_mean(str(name_or_path), _BUILTIN)
     )
 
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import math
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-import polars as pl
 
 from leadline.data.media import Captioned
+from leadline.data.pairing import pairing_column
 from leadline.data.records import Finding, Input, Target, content_of, name_rows
 from leadline.errors import DataError
 
@@ -26,8 +25,10 @@ MIN_ROWS = 20
 _LENGTH_AUROC = 0.65
 _LENGTH_SPEARMAN = 0.3
 _ALPHA = 0.01
+# What an AUROC of .65 comes to for two classes of one size.
+_LENGTH_ETA = 3 / 4 * (2 * _LENGTH_AUROC - 1) ** 2
 _RARE_CLASS = 0.1
-_MAX_PAIRED = 8
+_SHOWN = 5
 
 
 def check(data: Dataset, *, n_folds: int = 5) -> tuple[Finding, ...]:
@@ -40,8 +41,8 @@ def check(data: Dataset, *, n_folds: int = 5) -> tuple[Finding, ...]:
     Returns
     -------
     Warnings and notes: `duplicate_rows`, `conflicting_duplicates`, `text_crosses_split`, `group_crosses_split`,
-    `length` (the label follows from the length of the text or word alone), `rare_class`, `test_one_class`. Those
-    of reading stand in `data.findings`.
+    `length` (the label follows from the length of the text or word alone), `rare_class`, `test_one_class`,
+    `test_lacks_class`, `pairs` (minimal pairs that contrast nothing). Those of reading stand in `data.findings`.
 
     Raises
     ------
@@ -62,6 +63,7 @@ def check(data: Dataset, *, n_folds: int = 5) -> tuple[Finding, ...]:
     return (
         *_duplicates(data),
         *_crossing_groups(data),
+        *_idle_pairs(data),
         *(f for t in data.targets for f in (*_length(data, t), *_rare(data, t))),
     )
 
@@ -111,11 +113,14 @@ def _unusable(data: Dataset, target: Target, n_folds: int) -> Iterable[str]:
         return
     labels = target.values[:, 0]
     if len(set(labels[train])) < 2:
-        only = target.positive if labels[train[0]] else target.negative
+        only = target.class_of(int(train[0]))
         yield (
             f"target '{target.name}' is '{only}' in every training row; a probe needs rows of both classes. "
             f"Check that the right column was named, and that the file is not sorted and cut."
         )
+        return
+    if target.kind != "binary":
+        yield from _small_classes(data, target, n_folds)
         return
     for value, name in ((0.0, target.negative), (1.0, target.positive)):
         chosen = train[labels[train] == value]
@@ -125,6 +130,26 @@ def _unusable(data: Dataset, target: Target, n_folds: int) -> Iterable[str]:
                 f"class '{name}' of target '{target.name}' stands in {_count(units, what)}; {n_folds} folds need it in "
                 f"at least {n_folds}. Give more {what}s, or fewer folds."
             )
+
+
+def _small_classes(data: Dataset, target: Target, n_folds: int) -> Iterable[str]:
+    """The classes of a target of several that stand in fewer rows, or groups, than there are folds."""
+    train, what = data.train_rows, "row" if data.groups is None else "group"
+    labels = target.values[train, 0]
+    found: list[tuple[str, int]] = []
+    for code, name in enumerate(target.classes):
+        chosen = train[labels == code]
+        units = len(chosen) if data.groups is None else len(set(data.groups[chosen]))
+        if units < n_folds:
+            found.append((name, units))
+    if found:
+        shown = ", ".join(f"'{name}' ({_count(n, what)})" for name, n in found[:_SHOWN])
+        yield (
+            f"of the {len(target.classes):,} classes of target '{target.name}' {len(found):,} "
+            f"{'stands' if len(found) == 1 else 'stand'} in too few {what}s: {shown}"
+            f"{', …' if len(found) > _SHOWN else ''}; {n_folds} folds need each in at least {n_folds}. Give more "
+            f"{what}s or fewer folds, join classes, or leave them out (Dataset.keep_classes)."
+        )
 
 
 def _too_few(data: Dataset, n_folds: int) -> Iterable[str]:
@@ -212,6 +237,18 @@ def _length(data: Dataset, target: Target) -> Iterable[Finding]:
             figure = (
                 f"AUROC {auroc:.2f}; {'longer' if auroc > 0.5 else 'shorter'} ones are more often '{target.positive}'"
             )
+        elif target.kind == "multiclass":
+            present = [code for code in range(len(target.classes)) if (values == code).any()]
+            parts = [lengths[values == code] for code in present]
+            test = stats.kruskal(*parts)
+            # The share of the variance of the ranks that lies between classes, without what chance would give.
+            eta = (test.statistic - len(parts) + 1) / max(len(lengths) - len(parts), 1)
+            found = eta > _LENGTH_ETA and test.pvalue < _ALPHA
+            typical = sorted((float(np.median(part)), target.classes[code]) for part, code in zip(parts, present))
+            figure = (
+                f"Kruskal-Wallis η² {eta:.2f}; the shortest are '{typical[0][1]}' with a median of {typical[0][0]:g} "
+                f"characters, the longest '{typical[-1][1]}' with {typical[-1][0]:g}"
+            )
         else:
             test = stats.spearmanr(lengths, values)
             found = abs(test.statistic) > _LENGTH_SPEARMAN and test.pvalue < _ALPHA
@@ -226,6 +263,8 @@ def _length(data: Dataset, target: Target) -> Iterable[Finding]:
 
 
 def _rare(data: Dataset, target: Target) -> Iterable[Finding]:
+    if target.kind in ("multiclass", "ordinal"):
+        yield from _rare_of_several(data, target)
     if target.kind != "binary":
         return
     for part, rows in (("training", data.train_rows), ("test", data.test_rows)):
@@ -249,64 +288,63 @@ def _rare(data: Dataset, target: Target) -> Iterable[Finding]:
             )
 
 
-def pairing_column(data: Dataset, target: Target) -> tuple[str, float] | None:
-    """The column whose values pair rows of opposite labels, which folds should not part.
-
-    A probe that learns a city from its true statement is wrong on its false one, so folds that part the two push a
-    baseline below chance. A value pairs its rows where it has 2 to 8 of them with a mean label between .25 and .75. A
-    value whose rows are all in one group pairs nothing, since folds keep it whole already.
-
-    Returns
-    -------
-    The finest such column (the most pairing values) and the share of all rows that it pairs, where that share is above
-    one half and well above what labels that ignore the column would give (by 3 standard deviations); else None.
-    """
-    if target.kind != "binary" or data.n == 0:
-        return None
-    labels = target.values[:, 0]
-    taken = {
-        data.text_column,
-        data.media_column,
-        data.group_column,
-        data.split_column,
-        *(c for t in data.targets for c in t.columns),
-    }
-    groups = None if data.groups is None else np.unique(data.groups, return_inverse=True)[1]
-    base = float(np.nanmean(labels))
-    best: tuple[int, float, str] | None = None
-    for column in data.frame.columns:
-        if column in taken or data.frame[column].dtype.is_nested() or data.frame[column].dtype == pl.Binary:
+def _rare_of_several(data: Dataset, target: Target) -> Iterable[Finding]:
+    n_classes = len(target.classes)
+    limit = 2 * _RARE_CLASS / n_classes
+    for part, rows in (("training", data.train_rows), ("test", data.test_rows)):
+        if not rows.size:
             continue
-        # Code 0 is for a missing value, which pairs nothing.
-        seen: dict[object, int] = {None: 0}
-        codes = np.array([seen.setdefault(v, len(seen)) for v in data.frame[column].to_list()])
-        sizes = np.bincount(codes)
-        ones = np.bincount(codes, weights=np.nan_to_num(labels), minlength=len(sizes))
-        few = (sizes >= 2) & (sizes <= _MAX_PAIRED)
-        few[0] = False
-        if groups is not None:
-            low = np.full(len(sizes), groups.max() + 1)
-            high = np.full(len(sizes), -1)
-            np.minimum.at(low, codes, groups)
-            np.maximum.at(high, codes, groups)
-            few &= low < high
-        mean = ones / np.maximum(sizes, 1)
-        paired = few & (mean >= 0.25) & (mean <= 0.75)
-        share = float(sizes[paired].sum()) / data.n
-        by_size = Counter(sizes[few].tolist())
-        chance = {s: _chance_of_a_pair(s, base) for s in by_size}
-        expected = sum(n * s * chance[s] for s, n in by_size.items()) / data.n
-        spread = math.sqrt(sum(n * s**2 * chance[s] * (1 - chance[s]) for s, n in by_size.items())) / data.n
-        key = (int(paired.sum()), share, column)
-        if share > 0.5 and share > expected + 3 * spread and (best is None or key[:2] > best[:2]):
-            best = key
-    return None if best is None else (best[2], best[1])
+        counts = np.array([(target.values[rows, 0] == code).sum() for code in range(n_classes)])
+        absent = [name for name, n in zip(target.classes, counts) if not n]
+        if part == "test" and absent:
+            one = len(absent) == n_classes - 1
+            yield Finding(
+                "test_one_class" if one else "test_lacks_class",
+                "warning",
+                f"target '{target.name}' has no {_listed(absent)} among the test rows; "
+                + ("no figure can be given there." if one else "figures there are of the other classes alone."),
+            )
+        rare = [(n / len(rows), name) for name, n in zip(target.classes, counts) if 0 < n < limit * len(rows)]
+        if rare:
+            rare.sort()
+            yield Finding(
+                "rare_class",
+                "note",
+                f"{'a class' if len(rare) == 1 else f'{len(rare):,} classes'} of target '{target.name}' "
+                f"{'has' if len(rare) == 1 else 'have'} under {limit:.1%} of the {part} rows: "
+                + ", ".join(f"'{name}' {share:.1%}" for share, name in rare[:_SHOWN])
+                + f"{', …' if len(rare) > _SHOWN else ''}; read figures that weigh classes alike rather than accuracy.",
+            )
 
 
-def _chance_of_a_pair(size: int, base: float) -> float:
-    """How likely `size` labels drawn with mean `base` have a mean between .25 and .75."""
-    counts = range(math.ceil(size / 4), math.floor(3 * size / 4) + 1)
-    return sum(math.comb(size, k) * base**k * (1 - base) ** (size - k) for k in counts)
+def _listed(names: Sequence[str]) -> str:
+    shown = [f"'{name}'" for name in names[:_SHOWN]]
+    if len(names) > _SHOWN:
+        return f"{', '.join(shown)} and {len(names) - _SHOWN:,} more"
+    return " and ".join([", ".join(shown[:-1]), shown[-1]] if len(shown) > 1 else shown)
+
+
+def _idle_pairs(data: Dataset) -> Iterable[Finding]:
+    """Pairs of one row, or of rows with the same labels, which contrast nothing."""
+    if data.pairs is None or not data.targets:
+        return
+    places: dict[str, list[int]] = defaultdict(list)
+    for row, name in enumerate(data.pairs):
+        if name:
+            places[name].append(row)
+    labels = np.concatenate([t.values for t in data.targets], axis=1)
+    idle = [row for rows in places.values() if (labels[rows] == labels[rows[0]]).all() for row in rows]
+    if idle:
+        idle.sort()
+        n = len({data.pairs[row] for row in idle})
+        yield Finding(
+            "pairs",
+            "warning",
+            f"{n:,} of the {_count(len(places), 'pair')} of '{data.pair_column}' {'holds' if n == 1 else 'hold'} a "
+            f"single row or rows of one label ({_named(data, idle)}) and {'contrasts' if n == 1 else 'contrast'} "
+            f"nothing; check the column, or leave {'it' if n == 1 else 'them'} out.",
+            tuple(idle),
+        )
 
 
 def _count(n: int, what: str) -> str:

@@ -46,6 +46,11 @@ class Dataset(Sources):
     frame : all columns as given, rows aligned with `inputs`; nested JSON values as JSON text.
     text_column, group_column, split_column : the columns that were read; where the inputs are no texts, `text_column`
         is the column that they came from.
+    pairs : (n,) object array of str, or None: which minimal pair a row belongs to, "" for none. Rows of a pair are in
+        one group.
+    types : (n,) object array of str, or None: what recurs in a row, as the same word or template, by which a control
+        task assigns its labels. "" where it is missing.
+    pair_column, type_column : the columns of these; `type_column` is None where types are words in lower case.
     n_given : rows in the source, of which `n` were kept.
     findings : what reading noticed; `check` adds its own.
     source_rows : (n,) int, each row's 0-based place in the source.
@@ -78,6 +83,10 @@ class Dataset(Sources):
     source_rows: np.ndarray = field(default_factory=lambda: np.arange(0))
     media_column: str | None = None
     span_column: str | None = None
+    pairs: np.ndarray | None = None
+    types: np.ndarray | None = None
+    pair_column: str | None = None
+    type_column: str | None = None
 
     def __post_init__(self) -> None:
         n = len(self.inputs)
@@ -89,7 +98,13 @@ class Dataset(Sources):
         parts += [("frame", self.frame.height)]
         parts += [
             (part, len(values))
-            for part, values in (("groups", self.groups), ("splits", self.splits), ("source_rows", self.source_rows))
+            for part, values in (
+                ("groups", self.groups),
+                ("splits", self.splits),
+                ("pairs", self.pairs),
+                ("types", self.types),
+                ("source_rows", self.source_rows),
+            )
             if values is not None
         ]
         for part, length in parts:
@@ -145,10 +160,10 @@ class Dataset(Sources):
 
     @cached_property
     def fingerprint(self) -> str:
-        """16 hex digits over inputs, targets, groups and splits; the name and the other columns do not count.
+        """16 hex digits over inputs, targets, groups, splits, pairs and types; name and other columns do not count.
 
         Pictures, sounds and arrays count with their contents, not their paths. Where a row stands for a part of its
-        text (`span_column`), the parts count too.
+        text (`span_column`), the parts count too, and the types that follow from them do not.
 
         Raises
         ------
@@ -156,10 +171,17 @@ class Dataset(Sources):
         """
         return files.fingerprint(
             [content_of(x) for x in self.inputs],
-            [[t.name, t.columns, t.kind, t.negative, t.positive, t.values.tolist()] for t in self.targets],
+            [
+                [t.name, t.columns, t.kind, t.negative, t.positive, t.values.tolist()]
+                + ([] if t.kind in ("binary", "continuous") else [t.classes])
+                for t in self.targets
+            ],
             None if self.groups is None else self.groups.tolist(),
             None if self.splits is None else self.splits.tolist(),
             *([] if self.span_column is None else [self.span(self.span_column).tolist()]),
+            # Named, so that a data set without one of them keeps the fingerprint that it has always had.
+            *([] if self.pairs is None else [["pairs", self.pairs.tolist()]]),
+            *([] if self.types is None or self.type_column is None else [["types", self.types.tolist()]]),
         )
 
     def span(self, name: str) -> np.ndarray:
@@ -217,6 +239,8 @@ class Dataset(Sources):
     def select(self, rows: Sequence[int] | np.ndarray) -> Dataset:
         """The data set of some rows, in the order given; targets keep their kind and class names.
 
+        Exactly these rows: a pair may be left with one of its rows (`sample` draws pairs whole).
+
         Parameters
         ----------
         rows : 0-based rows, or n truth values.
@@ -248,6 +272,8 @@ class Dataset(Sources):
             targets=tuple(t.take(index) for t in self.targets),
             groups=None if self.groups is None else self.groups[index],
             splits=None if self.splits is None else self.splits[index],
+            pairs=None if self.pairs is None else self.pairs[index],
+            types=None if self.types is None else self.types[index],
             frame=self.frame[index.tolist()],
             findings=tuple(findings),
             source_rows=self.source_rows[index],
@@ -256,6 +282,8 @@ class Dataset(Sources):
     def sample(self, n: int | None, seed: int = 0, *, n_test: int | None = None) -> Dataset:
         """Draw training rows, and test rows, without replacement; they stay in the order of the source.
 
+        Pairs are drawn whole, so that with them there may be some rows less than were asked for.
+
         Parameters
         ----------
         n : how many training rows; None, or more than there are, keeps all.
@@ -263,7 +291,7 @@ class Dataset(Sources):
 
         Raises
         ------
-        DataError : a number below 1 (`n_test` may be 0).
+        DataError : a number below 1 (`n_test` may be 0), or too small for the pair that was drawn first.
         """
         if (n is not None and n < 1) or (n_test is not None and n_test < 0):
             raise DataError(f"cannot draw {n} training and {n_test} test rows; give numbers of at least 1 and 0.")
@@ -272,15 +300,51 @@ class Dataset(Sources):
         notes: list[Finding] = []
         for what, rows, size in (("training", self.train_rows, n), ("test", self.test_rows, n_test)):
             if size is not None and size < len(rows):
-                notes.append(
-                    Finding("sampled", "note", f"{size:,} of {len(rows):,} {what} rows were drawn (seed {seed}).")
-                )
-                rows = generator.choice(rows, size, replace=False)
+                n_rows, how = len(rows), ""
+                if self.pairs is None:
+                    rows = generator.choice(rows, size, replace=False)
+                else:
+                    rows, how = _whole_pairs(rows, self.pairs[rows], size, generator), ", pairs whole"
+                    if size and not len(rows):
+                        raise DataError(
+                            f"{size:,} {what} row{'s hold' if size > 1 else ' holds'} no whole pair of "
+                            f"'{self.pair_column}'; draw more."
+                        )
+                drawn_rows = f"{len(rows):,} of {n_rows:,} {what} rows were drawn (seed {seed}{how})."
+                notes.append(Finding("sampled", "note", drawn_rows))
             drawn.append(rows)
         if not notes:
             return self
         found = self.select(np.sort(np.concatenate(drawn)))
         return replace(found, findings=(*found.findings, *notes))
+
+    def keep_classes(self, target: str, classes: Sequence[str]) -> Dataset:
+        """The rows of some classes of a target, which then has no others.
+
+        Parameters
+        ----------
+        target : the name of a multiclass or ordinal target.
+        classes : two or more of its classes; their codes stay in the order that they have.
+
+        Raises
+        ------
+        DataError : no such target or class, a target of another kind, or fewer than two classes.
+        """
+        one = self.target(target)
+        if one.kind not in ("multiclass", "ordinal"):
+            raise DataError(f"target '{target}' is {one.kind}; classes are left out of multiclass and ordinal ones.")
+        for name in classes:
+            if name not in one.classes:
+                raise DataError(
+                    f"target '{target}' has no class '{name}'; it has {', '.join(one.classes)}."
+                    + did_you_mean(name, one.classes)
+                )
+        kept = [name for name in one.classes if name in classes]
+        if len(kept) < 2:
+            raise DataError(f"{len(kept)} classes of '{target}' were to be kept; a probe tells two or more apart.")
+        codes = [one.classes.index(name) for name in kept]
+        found = self.select(np.isin(one.values[:, 0], codes))
+        return replace(found, targets=tuple(t.aligned(kept) if t.name == target else t for t in found.targets))
 
     def check(self, *, n_folds: int = 5) -> tuple[Finding, ...]:
         """Raise for what no probe could be judged on, and return what could mislead one; see `check.check`."""
@@ -313,6 +377,22 @@ class Dataset(Sources):
         parts += [t.summary for t in self.targets]
         if self.groups is not None:
             parts.append(f"{len(set(self.groups)):,} groups of {self.group_column}")
+        if self.pairs is not None:
+            parts.append(f"{len(set(self.pairs) - {''}):,} pairs")
         if self.splits is not None:
             parts.append(f"{len(self.train_rows):,} train, {len(self.test_rows):,} test")
         return f"Dataset('{self.name}': {'; '.join(parts)})"
+
+
+def _whole_pairs(rows: np.ndarray, pairs: np.ndarray, size: int, generator: np.random.Generator) -> np.ndarray:
+    """At most `size` of the rows, pairs whole: pairs and rows of none in a random order, as long as they fit."""
+    units: dict[object, list[int]] = {}
+    for row, pair in zip(rows.tolist(), pairs.tolist(), strict=True):
+        units.setdefault(pair or (row,), []).append(row)
+    listed = list(units.values())
+    drawn: list[int] = []
+    for i in generator.permutation(len(listed)):
+        if len(drawn) + len(listed[i]) > size:
+            break
+        drawn += listed[i]
+    return np.array(drawn, dtype=np.int64)

@@ -19,7 +19,7 @@ import polars as pl
 
 from leadline.errors import DataError, did_you_mean
 
-__all__ = ["frame_of_columns", "frame_of_rows", "read_csv", "read_jsonl", "read_parquet", "read_text"]
+__all__ = ["frame_of_columns", "frame_of_rows", "read_csv", "read_jsonl", "read_parquet", "read_table", "read_text"]
 
 _INTEGER = r"^[+-]?(0|[1-9][0-9]*)$"
 _NUMBER = r"^[+-]?((0|[1-9][0-9]*)(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?$|^[+-]?(?i:nan|inf|infinity)$"
@@ -138,6 +138,29 @@ def read_parquet(path: str | Path) -> pl.DataFrame:
     if frame.height == 0:
         raise DataError(f"'{path}' has columns ({', '.join(frame.columns)}) but no rows.")
     return frame
+
+
+def read_table(path: str | Path, *, separator: str | None = None, encoding: str | None = None) -> pl.DataFrame:
+    """Read a table by its file's suffix: .csv, .tsv, .jsonl, .ndjson, .json, .parquet or .pq.
+
+    Raises
+    ------
+    DataError : another suffix, an option that its kind of file does not have, or what the reader of its kind raises.
+    """
+    suffix = Path(path).suffix.lower()
+    if suffix in (".csv", ".tsv"):
+        return read_csv(path, separator=separator or ("\t" if suffix == ".tsv" else None), encoding=encoding)
+    if separator is not None:
+        raise DataError(f"separator={separator!r} was given for '{path}', which is no CSV file; leave it out.")
+    if suffix in (".jsonl", ".ndjson", ".json"):
+        return read_jsonl(path, encoding=encoding)
+    if suffix in (".parquet", ".pq"):
+        if encoding is not None:
+            raise DataError(
+                f"encoding='{encoding}' was given for '{path}', which is Parquet and has none; leave it out."
+            )
+        return read_parquet(path)
+    raise DataError(f"'{path}' is no table; expected a name that ends in .csv, .tsv, .jsonl, .json or .parquet.")
 
 
 def frame_of_rows(rows: Sequence[Mapping[str, Any]]) -> pl.DataFrame:

@@ -9,9 +9,14 @@ from typing import Any, Literal
 import numpy as np
 
 from leadline.data.media import Array, Captioned, Modality, Picture, Sound
-from leadline.errors import DataError
+from leadline.errors import DataError, did_you_mean
 
-__all__ = ["Finding", "Input", "Modality", "Target", "content_of", "modality_of", "name_rows"]
+__all__ = ["KINDS", "Finding", "Input", "Modality", "Target", "content_of", "modality_of", "name_rows"]
+
+KINDS = ("binary", "continuous", "multiclass", "ordinal")
+"""The kinds of target."""
+
+_SHOWN_CLASSES = 6
 
 Input = str | tuple[dict[str, Any], ...] | Picture | Sound | Array | Captioned
 """One input: a text, the messages of a chat (each `{"role": ..., "content": ...}`), or one of the kinds of `media`."""
@@ -66,14 +71,17 @@ class Target:
     Parameters
     ----------
     name : `"label"`, or `"latitude+longitude"` for several columns.
-    columns : the columns it was read from, m of them.
-    kind : `"binary"` or `"continuous"`.
-    values : (n, m) float64. Binary: m = 1, 0.0 for the negative class and 1.0 for the positive. NaN where missing.
+    columns : the columns it was read from, m of them; one unless it is continuous.
+    kind : `"binary"`, `"continuous"`, `"multiclass"` or `"ordinal"`.
+    values : (n, m) float64, NaN where missing. Binary: 0.0 for the negative class and 1.0 for the positive. Multiclass
+        and ordinal: codes 0 … C−1, of an ordinal target from its lowest level.
     negative, positive : the names of a binary target's classes; None for a class that no row has.
+    classes : the names of the C classes in the order of their codes; of a binary target (negative, positive), and ()
+        where one of these is unknown; () for a continuous one. A class may be without rows.
 
     Raises
     ------
-    DataError : values of another shape, or another kind.
+    DataError : values of another shape, another kind, codes without a class, or a class named twice.
     """
 
     name: str
@@ -82,38 +90,117 @@ class Target:
     values: np.ndarray
     negative: str | None = None
     positive: str | None = None
+    classes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         values = np.asarray(self.values, dtype=np.float64)
-        if self.kind not in ("binary", "continuous"):
-            raise DataError(f"target '{self.name}' is of kind '{self.kind}'; expected 'binary' or 'continuous'.")
+        if self.kind not in KINDS:
+            named = ", ".join(f"'{kind}'" for kind in KINDS)
+            raise DataError(f"target '{self.name}' is of kind '{self.kind}'; expected one of {named}.")
         if values.ndim != 2 or values.shape[1] != len(self.columns):
             raise DataError(
                 f"target '{self.name}' has values of shape {values.shape}; expected (n, {len(self.columns)}), "
                 f"a column for each of {', '.join(self.columns)}."
             )
+        known = values[~np.isnan(values)]
+        classes = tuple(self.classes)
         if self.kind == "binary":
-            known = values[~np.isnan(values)]
             if values.shape[1] != 1 or not np.isin(known, (0.0, 1.0)).all():
                 raise DataError(f"the binary target '{self.name}' must be one column of 0.0 and 1.0.")
+            if self.negative is None and self.positive is None and len(classes) == 2:
+                object.__setattr__(self, "negative", classes[0])
+                object.__setattr__(self, "positive", classes[1])
+            # The two names are what counts, so that one that is replaced is not contradicted.
+            named_both = self.negative is not None and self.positive is not None
+            classes = (str(self.negative), str(self.positive)) if named_both else ()
+        elif self.kind == "continuous":
+            classes = ()
+        else:
+            if values.shape[1] != 1 or not np.isin(known, np.arange(len(classes))).all():
+                raise DataError(
+                    f"the {self.kind} target '{self.name}' must be one column of codes from 0 to "
+                    f"{len(classes) - 1}, one for each of its {len(classes):,} classes."
+                )
+            if len(set(classes)) < len(classes):
+                twice = next(c for c in classes if classes.count(c) > 1)
+                raise DataError(f"target '{self.name}' names the class '{twice}' twice; name each once.")
         object.__setattr__(self, "values", values)
+        object.__setattr__(self, "classes", classes)
 
     @property
     def n_columns(self) -> int:
-        """How many columns are judged together (1 for a binary target)."""
+        """How many columns are judged together (1 unless it is continuous)."""
         return len(self.columns)
 
+    @property
+    def has_classes(self) -> bool:
+        """Whether its values are codes of classes, and no amounts."""
+        return self.kind != "continuous"
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many rows each named class has, in the order of the codes; empty for a continuous target."""
+        named = (self.negative, self.positive) if self.kind == "binary" else self.classes
+        return {name: int((self.values == code).sum()) for code, name in enumerate(named) if name is not None}
+
+    def class_of(self, row: int) -> str | None:
+        """The name of a row's class; None where it is missing, unnamed or the target continuous."""
+        value = self.values[row, 0]
+        if not self.has_classes or np.isnan(value):
+            return None
+        if self.kind == "binary":
+            return self.positive if value else self.negative
+        return self.classes[int(value)]
+
     def take(self, rows: np.ndarray) -> Target:
-        """The same target for some rows, in the order given; kind and class names stay."""
+        """The same target for some rows, in the order given; kind and class names stay, also of absent classes."""
         return replace(self, values=self.values[rows])
+
+    def aligned(self, classes: Sequence[str]) -> Target:
+        """The same labels in the codes of other classes, as of the data that a probe was fitted on.
+
+        Parameters
+        ----------
+        classes : names in the order of their codes, as `classes` of another target. Some may have no rows here.
+
+        Raises
+        ------
+        DataError : a continuous target, a class of it that is not among them, or not two classes for a binary one.
+        """
+        order = tuple(classes)
+        if not self.has_classes:
+            raise DataError(f"target '{self.name}' is continuous and has no classes to align; leave it as it is.")
+        if self.kind == "binary" and len(order) != 2:
+            raise DataError(f"the binary target '{self.name}' was aligned to {len(order)} classes; give two.")
+        own = (self.negative, self.positive) if self.kind == "binary" else self.classes
+        codes = np.full(len(own), np.nan)
+        for code, name in enumerate(own):
+            if name in order:
+                codes[code] = order.index(str(name))
+            elif (self.values == code).any():
+                raise DataError(
+                    f"target '{self.name}' has rows of class '{name}', which is none of {', '.join(order)}; leave "
+                    f"these rows out, or name the class alike." + did_you_mean(str(name), order)
+                )
+        values = np.full_like(self.values, np.nan)
+        known = ~np.isnan(self.values)
+        values[known] = codes[self.values[known].astype(np.int64)]
+        if self.kind == "binary":
+            return replace(self, values=values, negative=order[0], positive=order[1])
+        return replace(self, values=values, classes=order)
 
     @property
     def summary(self) -> str:
-        """For a person, as in `label (binary: 748 × 0, 748 × 1)`."""
+        """For a person, as in `label (binary: 748 × 0, 748 × 1)`; the largest of many classes."""
         if self.kind == "continuous":
             return f"{self.name} (continuous)"
-        counts = ((self.values == 0).sum(), self.negative), ((self.values == 1).sum(), self.positive)
-        return f"{self.name} (binary: " + ", ".join(f"{n:,} × {c}" for n, c in counts if c is not None) + ")"
+        counts = list(self.counts.items())
+        many = len(counts) > _SHOWN_CLASSES
+        head = f"{self.kind}, {len(counts):,} classes" if many else self.kind
+        if many and self.kind == "multiclass":
+            counts.sort(key=lambda pair: -pair[1])
+        shown = ", ".join(f"{n:,} × {c}" for c, n in counts[:_SHOWN_CLASSES])
+        return f"{self.name} ({head}: {shown}{', …' if many else ''})"
 
     def __repr__(self) -> str:
         return f"Target({self.summary}, {len(self.values):,} rows)"

@@ -16,6 +16,7 @@ import polars as pl
 
 from leadline.data import stored_inputs
 from leadline.data.records import Finding, Target
+from leadline.data.words import word_types
 from leadline.errors import DataError
 from leadline.files import ensure_folder, replace_atomic, write_atomic
 
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
 
 __all__ = ["read", "write"]
 
-# Plain texts and chats are written as ever; 2 is for what the first versions could not read.
-_PLAIN, _FORMAT = 1, 2
+# Plain texts and chats are written as ever; 2 added other inputs and words, 3 several classes, pairs and types.
+_PLAIN, _ANY_INPUT, _FORMAT = 1, 2, 3
 _MOST_BYTES = 2**28
 
 
@@ -43,13 +44,17 @@ def write(data: Dataset, folder: str | Path) -> Path:
         prefix = f"_{prefix}"
     extra = [*stored_inputs.input_columns(data, prefix), pl.Series(f"{prefix}source_row", data.source_rows)]
     is_plain = data.modality in ("text", "chat") and data.span_column is None
-    for part, names in (("group", data.groups), ("split", data.splits)):
+    # Types that are words in lower case follow from the frame.
+    types = None if data.type_column is None else data.types
+    has_classes = any(t.kind in ("multiclass", "ordinal") for t in data.targets)
+    is_new = has_classes or data.pairs is not None or types is not None
+    for part, names in (("group", data.groups), ("split", data.splits), ("pair", data.pairs), ("type", types)):
         if names is not None:
             extra.append(pl.Series(prefix + part, names.tolist(), dtype=pl.String))
     for i, target in enumerate(data.targets):
         extra += [pl.Series(f"{prefix}target.{i}.{j}", column) for j, column in enumerate(target.values.T)]
     about = {
-        "format": _PLAIN if is_plain else _FORMAT,
+        "format": _FORMAT if is_new else _PLAIN if is_plain else _ANY_INPUT,
         "name": data.name,
         "source": data.source,
         "n": data.n,
@@ -66,6 +71,7 @@ def write(data: Dataset, folder: str | Path) -> Path:
                 "kind": t.kind,
                 "negative": t.negative,
                 "positive": t.positive,
+                **({"classes": t.classes} if t.kind in ("multiclass", "ordinal") else {}),
             }
             for t in data.targets
         ],
@@ -77,6 +83,8 @@ def write(data: Dataset, folder: str | Path) -> Path:
     }
     if not is_plain:
         about |= {"modality": data.modality, "media_column": data.media_column, "span_column": data.span_column}
+    if is_new:
+        about |= {"pair_column": data.pair_column, "type_column": data.type_column}
     with replace_atomic(folder / "dataset.parquet") as temporary:
         table = data.frame.with_columns(extra)
         table.write_parquet(temporary, row_group_size=_rows_a_group(table))
@@ -106,9 +114,9 @@ def read(folder: str | Path) -> Dataset:
     folder = Path(folder)
     try:
         about: dict[str, Any] = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
-        if about.get("format") not in (_PLAIN, _FORMAT):
+        if about.get("format") not in (_PLAIN, _ANY_INPUT, _FORMAT):
             raise DataError(
-                f"'{folder / 'dataset.json'}' is of format {about.get('format')}; this version reads {_PLAIN} and "
+                f"'{folder / 'dataset.json'}' is of format {about.get('format')}; this version reads {_PLAIN} to "
                 f"{_FORMAT}. Write the data set again."
             )
         table = pl.read_parquet(folder / "dataset.parquet")
@@ -125,9 +133,13 @@ def read(folder: str | Path) -> Dataset:
                 ),
                 negative=t["negative"],
                 positive=t["positive"],
+                classes=tuple(t.get("classes", ())),
             )
             for i, t in enumerate(about["targets"])
         )
+        types = _names(table, f"{prefix}type")
+        if types is None and about.get("span_column") is not None and "form" in table.columns:
+            types = word_types(table)
         data = Dataset(
             name=about["name"],
             source=about["source"],
@@ -146,6 +158,10 @@ def read(folder: str | Path) -> Dataset:
             source_rows=np.array(table[f"{prefix}source_row"].to_list(), dtype=np.int64),
             media_column=about.get("media_column"),
             span_column=about.get("span_column"),
+            pairs=_names(table, f"{prefix}pair"),
+            types=types,
+            pair_column=about.get("pair_column"),
+            type_column=about.get("type_column"),
         )
     except FileNotFoundError as error:
         raise DataError(

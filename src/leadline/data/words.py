@@ -6,12 +6,22 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from leadline.data.readers import frame_of_columns
 from leadline.errors import DataError, did_you_mean
 
-__all__ = ["OWN_COLUMNS", "Sentence", "default_group", "join_forms", "locate_forms", "sentences_of_rows", "word_table"]
+__all__ = [
+    "OWN_COLUMNS",
+    "Sentence",
+    "default_group",
+    "join_forms",
+    "locate_forms",
+    "sentences_of_rows",
+    "word_table",
+    "word_types",
+]
 
 OWN_COLUMNS = ("text", "word", "form", "sentence", "position")
 """The columns that every table of words has; labels and other columns are called otherwise."""
@@ -162,3 +172,14 @@ def word_table(sentences: Iterable[Sentence]) -> tuple[tuple[str, ...], pl.DataF
 def default_group(frame: pl.DataFrame) -> str:
     """`document` where every word has one, else `sentence`."""
     return "document" if "document" in frame.columns and not frame["document"].null_count() else "sentence"
+
+
+def word_types(frame: pl.DataFrame) -> np.ndarray:
+    """(n,) the type of each row's word as an object array: its form in lower case.
+
+    The types of the control tasks of J. Hewitt and P. Liang (2019), Designing and Interpreting Probes with Control
+    Tasks, EMNLP, but for their case.
+    """
+    types = np.empty(frame.height, dtype=object)
+    types[:] = [str(form).lower() for form in frame["form"].to_list()]
+    return types
