@@ -196,7 +196,7 @@ def test_a_continuous_target_of_two_columns(study, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "error", "said"),
     [
-        ({"data": {"target": "size"}}, ConfigError, "Set probe to ridge"),
+        ({"data": {"target": "size"}}, ConfigError, "Use ridge or elastic_net"),
         ({"data": {"target": "lable"}}, DataError, "Did you mean 'label'"),
         ({"sites": ["resid_post.9"]}, LeadlineError, "layers 0 to 2"),
         ({"model": "no-such-model-here"}, LeadlineError, "no-such-model-here"),

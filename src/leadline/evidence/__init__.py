@@ -6,23 +6,33 @@ knows no model, no file and no configuration.
 
 from leadline.evidence.baselines import Baseline
 from leadline.evidence.bootstrap import Estimate
+from leadline.evidence.giveaway import giveaway_words, mask_texts
 from leadline.evidence.labels import Labels, Source
+from leadline.evidence.measures import DEFAULT_MEASURES, MEASURES, SAFEGUARDS, Masked, Measures
 from leadline.evidence.permutation import PermutationTest
-from leadline.evidence.sweep import Sweep, sweep_target
+from leadline.evidence.sweep import Sweep, folds_of, sweep_target
 from leadline.evidence.transfer import held_out_metrics
 from leadline.evidence.verdict import CLAIMS, Verdict
 from leadline.probes.splits import make_folds
 
 __all__ = [
     "CLAIMS",
+    "DEFAULT_MEASURES",
+    "MEASURES",
+    "SAFEGUARDS",
     "Baseline",
     "Estimate",
     "Labels",
+    "Masked",
+    "Measures",
     "PermutationTest",
     "Source",
     "Sweep",
     "Verdict",
+    "folds_of",
+    "giveaway_words",
     "held_out_metrics",
     "make_folds",
+    "mask_texts",
     "sweep_target",
 ]

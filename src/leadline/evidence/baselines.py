@@ -10,7 +10,7 @@ import numpy as np
 from leadline.errors import EvidenceError, did_you_mean
 from leadline.events import EventSink, stage
 from leadline.evidence.bootstrap import BootstrapDesign, Estimate, MetricTable, Selection, gain, metric_table, select
-from leadline.evidence.controls import CONTROLS, length_scores, tfidf_scores
+from leadline.evidence.controls import CONTROLS, control_scores
 from leadline.evidence.labels import Labels, Source
 from leadline.evidence.metrics import CHANCE, PRIMARY
 from leadline.evidence.site_fits import SiteOutcome, fit_sites
@@ -84,15 +84,10 @@ def run_baselines(
             raise EvidenceError(
                 f"unknown control '{name}'; expected one of {', '.join(CONTROLS)}." + did_you_mean(name, CONTROLS)
             )
-    for name in text_controls:
-        if labels.texts is None:
-            raise EvidenceError(f"the control '{name}' reads texts, and these activations come without; leave it out.")
+    for name in dict.fromkeys((*text_controls, *surface)):
         with stage(events, "controls", CONTROLS[name].title):
-            if name == "length":
-                scores = length_scores(labels.texts, labels.Y, labels.kind, fold)
-            else:
-                scores = tfidf_scores(name, labels.texts, labels.Y, labels.kind, fold)
-            add(name, metric_table(scores, labels.Y, labels.kind, design))
+            scores = control_scores(name, labels.Y, labels.kind, fold, texts=labels.texts, arrays=surface)
+            add(name, metric_table(scores, labels.Y, labels.kind, design, labels.pairs))
     for name, given in sources.items():
         several = list(given) if isinstance(given, Sequence) else [given]
         fits = [

@@ -7,7 +7,7 @@ that nothing is fitted twice.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,8 +18,13 @@ from leadline.evidence.bootstrap import BootstrapDesign
 from leadline.evidence.calibration import Calibration, calibrate, top_label
 from leadline.evidence.codelength import CodeLength, code_length
 from leadline.evidence.control_task import ControlTask, control_task
+from leadline.evidence.controls import tfidf_scores
+from leadline.evidence.duplicates import SplitDuplicates, split_duplicates
+from leadline.evidence.giveaway import Giveaways
+from leadline.evidence.giveaway_effect import GiveawayEffect, giveaway_effect, masked_bag_of_words, score_by_fold
 from leadline.evidence.label_issues import LabelIssues, label_issues
 from leadline.evidence.labels import Labels, Source
+from leadline.evidence.leakage import LeakingColumn, leaking_columns
 from leadline.evidence.nonlinearity import NonlinearityGap, nonlinearity_gap
 from leadline.evidence.operating_point import OperatingPoint, cross_fitted_recall
 from leadline.evidence.simplified import Simplified, simplified_transfer
@@ -53,6 +58,20 @@ class MeasureInfo:
 MEASURES = {
     m.name: m
     for m in (
+        MeasureInfo(
+            "duplicates",
+            "Near-duplicates across folds",
+            "Rows of nearly the same text, or activations, that the folds put apart: a probe can remember one and read "
+            "the other.",
+            "Broder (1997), On the resemblance and containment of documents.",
+        ),
+        MeasureInfo(
+            "leaking_columns",
+            "Columns that give the label away",
+            "Columns of the data that nothing was read from, within whose values the label hardly varies while the "
+            "folds split them: rows that belong together.",
+            "Kaufman et al. (2012), Leakage in data mining, ACM TKDD 6.",
+        ),
         MeasureInfo(
             "control_task",
             "Control task",
@@ -88,6 +107,13 @@ MEASURES = {
             "Vovk et al. (2005), Algorithmic Learning in a Random World; Clopper and Pearson (1934).",
         ),
         MeasureInfo(
+            "giveaway",
+            "Giveaway words",
+            "Words whose presence goes with the label in the training rows of a fold are masked in the rows that it "
+            "tests, and the same probes read these texts again.",
+            "Gururangan et al. (2018), arXiv:1803.02324.",
+        ),
+        MeasureInfo(
             "label_issues",
             "Likely wrong labels",
             "Rows whose label the out-of-fold scores contradict.",
@@ -102,14 +128,24 @@ MEASURES = {
         ),
     )
 }
-# What can withhold a verdict is measured whatever else is asked for.
-SAFEGUARDS: tuple[str, ...] = ()
+# These can withhold a verdict, and are measured whatever else is asked for.
+SAFEGUARDS = ("duplicates", "leaking_columns")
 DEFAULT_MEASURES = tuple(name for name in MEASURES if name != "nested")
 
 
 @dataclass(frozen=True)
 class Masked:
-    """The rows after masking what gives the label away."""
+    """The rows whose giveaway words were masked, read by the model again.
+
+    Attributes
+    ----------
+    giveaways : the words of each fold. changed : (n,) bool, the rows in which one stood.
+    source : the activations of the changed rows, in order; None where there are none.
+    """
+
+    giveaways: Giveaways
+    changed: np.ndarray
+    source: Source | None = None
 
 
 @dataclass(frozen=True)
@@ -119,19 +155,31 @@ class Measures:
     `not_taken` says why a measure that was asked for is None.
     """
 
+    duplicates: SplitDuplicates | None = None
+    leaking_columns: tuple[LeakingColumn, ...] | None = None
     control_task: ControlTask | None = None
     code_length: CodeLength | None = None
     nonlinearity: NonlinearityGap | None = None
     calibration: Calibration | None = None
     operating_points: tuple[OperatingPoint, ...] | None = None
+    giveaway: tuple[Giveaways, GiveawayEffect] | None = None
     label_issues: LabelIssues | None = None
     simplified: tuple[Simplified, ...] | None = None
-    not_taken: Mapping[str, str] | None = None
+    not_taken: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def leaks(self) -> tuple[str, ...]:
         """What shows that the folds split rows that belong together, a clause each."""
-        return ()
+        found = []
+        if self.duplicates is not None and self.duplicates.leaks:
+            found.append(self.duplicates.sentence.rstrip("."))
+        found += [c.sentence.rstrip(".") for c in self.leaking_columns or () if c.kind == "identity"]
+        return tuple(found)
+
+    @property
+    def taken(self) -> tuple[str, ...]:
+        """The names of the measures that were taken."""
+        return tuple(name for name in MEASURES if getattr(self, name) is not None)
 
     @property
     def random_labels(self) -> str:
@@ -182,7 +230,7 @@ def take_measures(
     found: dict[str, Any] = {}
     reasons: dict[str, str] = {}
     for name in MEASURES:
-        if name not in names:
+        if name not in (*SAFEGUARDS, *names):
             continue
         with stage(events, "evidence", MEASURES[name].title):
             method: Callable[[], Any] = getattr(take, name)
@@ -212,6 +260,16 @@ class _Take:
         self.labels, self.fold, self.family, self.seed = sweep.labels, sweep.fold, sweep.family, sweep.seed
         self.best = sweep.outcomes[sweep.best_index]
         self.X = source.read(self.best.site)[self.labels.rows]
+
+    def duplicates(self) -> SplitDuplicates | str:
+        labels = self.labels
+        return split_duplicates(self.X, labels.texts, labels.Y, self.fold, labels.groups, seed=self.seed)
+
+    def leaking_columns(self) -> tuple[LeakingColumn, ...] | str:
+        labels = self.labels
+        if not labels.candidates:
+            return "The data have no further columns."
+        return leaking_columns(labels.candidates, labels.Y, labels.kind, self.fold, labels.groups, seed=self.seed)
 
     def control_task(self) -> ControlTask | str:
         labels = self.labels
@@ -270,6 +328,33 @@ class _Take:
         if labels.kind != "binary":
             return f"A false-positive rate is of two classes; the target is {labels.kind}."
         return cross_fitted_recall(self.best.scores, labels.Y[:, 0], self.fold, groups=labels.groups)
+
+    def giveaway(self) -> tuple[Giveaways, GiveawayEffect] | str:
+        labels, masked = self.labels, self.masked
+        if masked is None:
+            return "The masked texts were not read by the model; a study of texts does it."
+        given = masked.giveaways
+        after = None
+        if masked.source is not None and masked.changed.any():
+            X = self.X.copy()
+            X[masked.changed] = masked.source.read(self.best.site)
+            after = score_by_fold(X, self.fold, self.best.fold_coef, self.best.fold_intercept)
+            after = np.where(masked.changed[:, None], after, self.best.scores)
+        bags: dict[str, np.ndarray] = {}
+        if labels.texts is not None and masked.changed.any():
+            bags["bag_before"] = tfidf_scores("bag_of_words", labels.texts, labels.Y, labels.kind, self.fold)
+            bags["bag_after"] = masked_bag_of_words(labels.texts, given, labels.Y, labels.kind, self.fold)
+        found = giveaway_effect(
+            self.best.scores,
+            after,
+            labels.Y,
+            labels.kind,
+            self.design,
+            masked.changed,
+            reason=given.reason,
+            **bags,
+        )
+        return given, found
 
     def label_issues(self) -> LabelIssues | str:
         labels = self.labels

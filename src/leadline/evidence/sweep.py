@@ -32,7 +32,7 @@ from leadline.probes.splits import make_folds
 from leadline.probes.weights import balanced_sample
 from leadline.sites import Site
 
-__all__ = ["Baseline", "Labels", "SiteOutcome", "Source", "Sweep", "sweep_target"]
+__all__ = ["Baseline", "Labels", "SiteOutcome", "Source", "Sweep", "folds_of", "sweep_target"]
 
 
 @dataclass(frozen=True)
@@ -184,6 +184,11 @@ class Sweep:
         )
 
 
+def folds_of(labels: Labels, n_folds: int, seed: int) -> np.ndarray:
+    """(n,) the fold that tests a row, as `sweep_target` makes them: groups whole, classes balanced."""
+    return make_folds(labels.Y, labels.groups, n_folds, stratify=labels.kind != "continuous", seed=seed)
+
+
 def sweep_target(
     source: Source,
     family: Family,
@@ -213,9 +218,9 @@ def sweep_target(
     ----------
     family : taken in its own form for the kind of target (`leadline.probes.adapt.family_for`).
     n_permutations : shuffles of the permutation test; 0 switches it off.
-    text_controls : of `TEXT_CONTROLS`; they need `labels.texts`.
-    surface : further surface baselines, of what the caller knows of each row: `{"perplexity": (n,), …}`, names as in
-        `SURFACE_CONTROLS`.
+    text_controls : baselines of `labels.texts`: `TEXT_CONTROLS`, `first_token`, `last_token`.
+    surface : further surface baselines, from what the caller knows of each row, by the names of `ARRAY_CONTROLS`, as
+        in `{"perplexity": (n,)}`.
     sources : further activations of the same rows as controls, as `{"random_weights": …, "token_embeddings": …}`; one
         source a seed where there are several.
     measures : further evidence, of `MEASURES`.
@@ -237,12 +242,11 @@ def sweep_target(
     if not 0 < alpha < 1:
         raise EvidenceError(f"alpha is {alpha}; expected a number between 0 and 1.")
     check_measures(measures)
-    classes = kind != "continuous"
-    fold = make_folds(Y, labels.groups, n_folds, stratify=classes, seed=seed)
+    fold = folds_of(labels, n_folds, seed)
     design = bootstrap_design(fold, labels.groups, n_bootstraps, seed)
     weights = None
     if balance:
-        if not classes:
+        if kind == "continuous":
             raise EvidenceError(f"balance draws rows by class, and target '{labels.name}' is continuous; leave it out.")
         weights = balanced_sample(Y, seed, groups=labels.groups, fold=fold).astype(np.float64)
     shuffles = draw_shuffles(Y, labels.groups, n_permutations, seed) if n_permutations else None

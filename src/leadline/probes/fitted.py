@@ -24,7 +24,7 @@ from leadline.sites import Site
 __all__ = ["Fitted", "LinearFamily", "fit_family", "prepare"]
 
 # Families whose scores are log odds, by maximum likelihood or by a model of the classes.
-_LIKELIHOODS = ("logistic", "multinomial", "ordinal", "lda", "sparse_logistic", "k_sparse")
+LIKELIHOODS = ("logistic", "multinomial", "ordinal", "lda", "sparse_logistic", "k_sparse")
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,9 +70,9 @@ class Fitted:
         ------
         ProbeError : the family's scores are no log odds (ridge, a support vector machine, a difference of means).
         """
-        if self.family.name not in _LIKELIHOODS:
+        if self.family.name not in LIKELIHOODS:
             raise ProbeError(
-                f"the scores of a {self.family.name} probe are no log odds; fit one of {', '.join(_LIKELIHOODS)}, or "
+                f"the scores of a {self.family.name} probe are no log odds; fit one of {', '.join(LIKELIHOODS)}, or "
                 "calibrate its scores on held-out rows."
             )
         return probabilities_of(self.family.loss, self.scores)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import polars as pl
@@ -12,15 +12,18 @@ from leadline.activations import Activations
 from leadline.data import Dataset
 from leadline.data import Finding as DataFinding
 from leadline.data.records import Target
-from leadline.evidence import Sweep
+from leadline.evidence import MEASURES, Sweep
 from leadline.evidence.bootstrap import Estimate as Bootstrapped
-from leadline.evidence.metrics import CHANCE, PRIMARY
+from leadline.evidence.metrics import CHANCE, PRIMARY, decided_codes
+from leadline.evidence.multiplicity import benjamini_yekutieli
 from leadline.evidence.permutation import PermutationTest
-from leadline.evidence.sweep import SiteOutcome
+from leadline.evidence.site_fits import SiteOutcome
+from leadline.evidence.transfer import HeldOut
 from leadline.models import Model
 from leadline.probes import Status
 from leadline.study import results as schema
 from leadline.study.config import StudyConfig
+from leadline.study.measured import measured
 
 __all__ = [
     "data_summary",
@@ -112,35 +115,59 @@ def _site(outcome: SiteOutcome, permutation: PermutationTest | None, index: int,
     )
 
 
-def test_result(
-    name: str, source: str, n_rows: int, by_site: dict[str, dict[str, Bootstrapped]], best: str, note: str
-) -> schema.TestResult:
+def test_result(tested: HeldOut, source: str, note: str) -> schema.TestResult:
     """A second labelled set: the chosen site's figures, and every site's for the curve."""
+    notes = [note] if note else []
+    if tested.n_shared and tested.shifted:
+        notes.append(
+            f"{tested.n_shared:,} of its {tested.n_rows:,} rows are of groups that the probe was trained on too: what "
+            f"it remembers of them helps it here."
+        )
     return schema.TestResult(
-        name=name,
+        name=tested.name,
         source=source,
-        n_rows=n_rows,
-        metrics=_metrics(by_site[best]),
-        sites=[schema.SiteTransfer(site=site, metrics=_metrics(found)) for site, found in by_site.items()],
-        note=note,
+        n_rows=tested.n_rows,
+        metrics=_metrics(tested.best),
+        sites=[schema.SiteTransfer(site=site, metrics=_metrics(found)) for site, found in tested.metrics.items()],
+        note=" ".join(notes),
+        shifted=tested.shifted,
+        cosine=_number(tested.cosine[tested.best_site]),
     )
+
+
+def with_q_values(targets: list[schema.TargetResult]) -> list[schema.TargetResult]:
+    """The targets with p-values adjusted for their number, where there are several with one.
+
+    Targets of one study share rows, so that their tests depend on each other in any way: Benjamini and Yekutieli.
+    """
+    known = [t for t in targets if t.permutation is not None and t.permutation.p_max is not None]
+    if len(known) < 2:
+        return targets
+    q = benjamini_yekutieli([float(t.permutation.p_max or 1.0) for t in known if t.permutation is not None])
+    by_name = {t.target: float(value) for t, value in zip(known, q, strict=True)}
+    return [t.model_copy(update={"q_value": by_name.get(t.target)}) for t in targets]
 
 
 def target_result(
     data: Dataset,
     target: Target,
     sweep: Sweep,
-    leaks: Sequence[DataFinding],
-    tests: list[schema.TestResult],
+    found: Sequence[DataFinding],
+    sets: Mapping[str, tuple[str, str]],
     probe_files: list[str],
-    controls: Sequence[str],
+    config: StudyConfig,
 ) -> schema.TargetResult:
-    """One target of a study."""
+    """One target of a study.
+
+    Parameters
+    ----------
+    found : what its sweep betrayed of the data. sets : {test set: (its source, a note)}.
+    """
     labels, permutation = sweep.labels, sweep.permutation
     chosen = sweep.outcomes[sweep.best_index]
     binary = target.kind == "binary"
     y = labels.Y[:, 0] > 0
-    findings = [finding(f) for f in leaks]
+    findings = [finding(f) for f in found]
     failed = sum(o.n_not_converged for o in sweep.outcomes)
     ended = [(s, n) for s in Status if (n := sum(o.statuses.get(s.name.lower(), 0) for o in sweep.outcomes))]
     chosen_among = ["site"] if sweep.family.parameter is None else ["site", sweep.family.parameter]
@@ -165,16 +192,18 @@ def target_result(
     return schema.TargetResult(
         target=target.name,
         columns=list(target.columns),
-        kind="binary" if binary else "continuous",
+        kind=target.kind,  # type: ignore[arg-type]
         negative=target.negative,
         positive=target.positive,
         n_negative=int((~y).sum()) if binary else None,
         n_positive=int(y.sum()) if binary else None,
+        classes=list(labels.classes),
+        n_by_class=[int((labels.Y[:, 0] == c).sum()) for c in range(labels.n_classes)],
         primary_metric=PRIMARY[target.kind],
         chance=CHANCE[PRIMARY[target.kind]],
         n_folds=int(sweep.fold.max()) + 1,
         parameter=sweep.family.parameter,
-        sites=[_site(o, permutation, i, "shuffled_labels" in controls) for i, o in enumerate(sweep.outcomes)],
+        sites=[_site(o, permutation, i, "shuffled_labels" in config.controls) for i, o in enumerate(sweep.outcomes)],
         best=schema.BestSite(
             site=chosen.site.name,
             layer=chosen.site.layer,
@@ -221,10 +250,12 @@ def target_result(
         ],
         findings=findings,
         histogram=_histogram(chosen.scores[:, 0], y) if binary else None,
-        points=[] if binary else _points(data, sweep),
+        points=_points(data, sweep) if target.kind == "continuous" else [],
         confusion=_confusion(chosen.scores[:, 0], y) if binary else None,
+        class_confusion=_class_confusion(sweep) if target.kind in ("multiclass", "ordinal") else None,
         most_wrong=_most_wrong(data, target, sweep),
-        tests=tests,
+        tests=[test_result(h, *sets[h.name]) for h in sorted(sweep.held_out, key=lambda h: h.shifted)],
+        measures=measured(sweep, data),
     )
 
 
@@ -248,6 +279,14 @@ def _confusion(scores: np.ndarray, y: np.ndarray) -> schema.Confusion:
         false_negative=int((~said & y).sum()),
         true_positive=int((said & y).sum()),
     )
+
+
+def _class_confusion(sweep: Sweep) -> schema.ClassConfusion:
+    labels = sweep.labels
+    said = decided_codes(labels.kind, sweep.outcomes[sweep.best_index].scores)
+    counts = np.zeros((labels.n_classes, labels.n_classes), dtype=np.int64)
+    np.add.at(counts, (labels.Y[:, 0].astype(np.int64), said), 1)
+    return schema.ClassConfusion(classes=list(labels.classes), counts=counts.tolist())
 
 
 def _points(data: Dataset, sweep: Sweep) -> list[schema.Points]:
@@ -275,6 +314,13 @@ def _most_wrong(data: Dataset, target: Target, sweep: Sweep) -> list[schema.Wron
         order = [i for i in np.argsort(-wrong, kind="stable")[:N_WRONG] if wrong[i] > 0]
         names = [str(target.positive) if labels.Y[i, 0] > 0 else str(target.negative) for i in order]
         shown = [float(scores[i, 0]) for i in order]
+    elif target.kind in ("multiclass", "ordinal"):
+        codes = labels.Y[:, 0].astype(np.int64)
+        said = decided_codes(target.kind, scores)
+        wrong = _class_error(target.kind, scores, codes)
+        order = [i for i in np.argsort(-wrong, kind="stable") if said[i] != codes[i]][:N_WRONG]
+        names = [f"{labels.classes[codes[i]]}, read {labels.classes[said[i]]}" for i in order]
+        shown = [float(wrong[i]) for i in order]
     else:
         # Columns are measured in their own spread, so that none counts for its unit.
         spread = labels.Y.std(axis=0)
@@ -299,6 +345,15 @@ def _most_wrong(data: Dataset, target: Target, sweep: Sweep) -> list[schema.Wron
     ]
 
 
+def _class_error(kind: str, scores: np.ndarray, codes: np.ndarray) -> np.ndarray:
+    """(n,) how far the true class lies behind the highest, or the scores beyond the nearer threshold of the level."""
+    rows = np.arange(len(codes))
+    if kind == "multiclass":
+        return np.asarray(scores.max(axis=1) - scores[rows, codes])
+    padded = np.hstack([np.full((len(codes), 1), np.inf), scores, np.full((len(codes), 1), -np.inf)])
+    return np.asarray(np.maximum(-padded[rows, codes], padded[rows, codes + 1]))
+
+
 _FAMILIES = {
     "elastic_net": "linear regression with an L1 and an L2 penalty",
     "k_sparse": "a probe on k features, selected on the training rows of each fold,",
@@ -306,7 +361,9 @@ _FAMILIES = {
     "linear_svm": "a linear support vector machine with a squared hinge",
     "logistic": "logistic regression with an L2 penalty",
     "mean_difference": "the difference of class means",
+    "multinomial": "multinomial logistic regression with an L2 penalty",
     "nearest_centroid": "the nearest class mean",
+    "ordinal": "ordinal (cumulative) logistic regression with an L2 penalty",
     "ridge": "ridge regression",
     "sparse_logistic": "logistic regression with an L1 and an L2 penalty",
 }
@@ -316,7 +373,7 @@ def methods(config: StudyConfig, data: Dataset, acts: Activations, sweeps: dict[
     """How the figures were made, in sentences that could stand in a paper."""
     sweep = next(iter(sweeps.values()))
     n_fits = sum(o.n_fits for s in sweeps.values() for o in s.outcomes)
-    family = _FAMILIES[config.probe.family]
+    family = " and ".join(dict.fromkeys(_FAMILIES[s.family.name] for s in sweeps.values()))
     if config.probe.covariance == "pooled":
         family += ", times the inverse of the pooled covariance"
     parameter = sweep.family.parameter
@@ -341,6 +398,21 @@ def methods(config: StudyConfig, data: Dataset, acts: Activations, sweeps: dict[
     if sweep.baselines:
         titles = ", ".join(b.title.lower() for b in sweep.baselines)
         lines.append(f"Controls on the same folds and bootstrap draws: {titles}.")
+    if config.balance:
+        lines.append(
+            "Training rows were drawn so that every class has as many as the rarest in each fold; every row was judged."
+        )
+    taken = sorted({name for s in sweeps.values() for name in s.measures.taken})
+    if taken:
+        lines.append(
+            "Further evidence at the chosen site: "
+            + "; ".join(f"{MEASURES[n].title.lower()} ({MEASURES[n].reference.rstrip('.')})" for n in taken)
+            + "."
+        )
+    if len(sweeps) > 1:
+        lines.append(
+            "P-values of several targets are adjusted for their number (Benjamini and Yekutieli 2001) as q-values."
+        )
     if config.test or len(data.test_rows):
         lines.append(
             "Test sets were scored by the probe refitted on all training rows; centred accuracy puts the threshold at "
@@ -382,6 +454,9 @@ def long_table(results: schema.Results) -> pl.DataFrame:
             add(target.target, baseline.name, None, baseline.metrics)
             for site in baseline.sites:
                 add(target.target, baseline.name, site.site, site.metrics, setting=site.setting)
+        for measure in target.measures:
+            found = {f"{measure.name}: {figure.name}": figure.value for figure in measure.figures}
+            add(target.target, "measure", best.site, found)
         for test in target.tests:
             add(target.target, f"test: {test.name}", target.best.site, test.metrics)
             for transfer in test.sites:

@@ -11,37 +11,33 @@ import platform
 import resource
 import sys
 import time
-from collections.abc import Iterable, Sequence
-from contextlib import nullcontext
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-import numpy as np
 import polars as pl
 import torch
 import yaml
 
 from leadline import __version__
-from leadline.activations import Activations, Selection, extract
 from leadline.data import Dataset, load_dataset
-from leadline.data.records import Finding, Target
-from leadline.errors import ConfigError, DataError
+from leadline.data.records import Finding
+from leadline.errors import ConfigError, ProbeError
 from leadline.events import SILENT, Event, EventSink, Fanout, stage
-from leadline.evidence.controls import TEXT_CONTROLS
 from leadline.evidence.sweep import Sweep, sweep_target
-from leadline.evidence.transfer import held_out_metrics
-from leadline.files import ensure_folder, file_name, fingerprint, replace_atomic, write_atomic
-from leadline.models import Model, load_model
+from leadline.files import ensure_folder, file_name, replace_atomic, write_atomic
+from leadline.models import load_model
 from leadline.probes import FAMILIES, Family, Probe, ProbeSet
+from leadline.probes.adapt import family_for
 from leadline.report import write_report
-from leadline.sites import Site
 from leadline.study import describe
-from leadline.study.config import DEFAULT_SITES, DataConfig, StudyConfig, load_config
+from leadline.study.config import DataConfig, StudyConfig, load_config
 from leadline.study.events import EventLog, StageClock
-from leadline.study.results import Provenance, Results, TargetResult, TestResult
-from leadline.study.sweep import fold_findings, labels_of, leak_findings
+from leadline.study.material import read_material
+from leadline.study.results import Provenance, Results, TargetResult
+from leadline.study.sweep import fold_findings, labels_of, leak_findings, matching_target, test_rows
 
 __all__ = ["Study", "run_study"]
 
@@ -63,18 +59,6 @@ class Study:
     def report(self) -> Path:
         """The HTML report."""
         return self.folder / "report.html"
-
-
-@dataclass(frozen=True)
-class _Tested:
-    """A second labelled set: its rows, their activations at every site, and what to call it."""
-
-    name: str
-    source: str
-    data: Dataset
-    acts: Activations
-    rows: np.ndarray
-    note: str
 
 
 def run_study(
@@ -149,19 +133,18 @@ def _run(
     family = _family(config)
     with stage(events, "data", config.data.label):
         data = _load(config.data, config.seed)
-        test_data = [_load(one, config.seed) for one in config.test]
+        tests = dict(zip(_names(config.test), (_load(given, config.seed) for given in config.test), strict=True))
         findings = (*data.findings, *data.check(n_folds=config.folds))
-        for one in test_data:
+        for one in tests.values():
             one.check(n_folds=1)
     _warn(events, findings)
     for target in data.targets:
-        if target.kind not in family.kinds:
-            raise ConfigError(
-                f"target '{target.name}' is {target.kind}; the {family.name} probe takes {' and '.join(family.kinds)} "
-                f"targets. Set probe to {'ridge' if target.kind == 'continuous' else 'logistic'}."
-            )
-        for one, given in zip(test_data, config.test, strict=True):
-            _matching(target, data, one, given.label)
+        try:
+            family_for(family, target.kind, f"target '{target.name}'")
+        except ProbeError as error:
+            raise ConfigError(str(error)) from error
+        for name, one in tests.items():
+            matching_target(target, one, name)
     model = load_model(
         config.model.name,
         dtype=config.model.dtype,
@@ -169,40 +152,12 @@ def _run(
         revision=config.model.revision,
         events=events,
     )
-    sites = model.sites(model.default_sites if config.sites == DEFAULT_SITES else config.sites)
-    text_controls = [c for c in TEXT_CONTROLS if c in config.controls]
-    if text_controls and not data.has_text:
-        message = f"'{data.name}' holds no texts, so it has no text baselines: {', '.join(text_controls)} are left out"
-        events.emit(Event("note", "data", message))
-        text_controls = []
-    store = _Stores(folder / "activations", model, events)
-    acts = store.extract("data", data, sites, config.tokens)
-    sources: dict[str, Activations] = {}
-    if "token_embeddings" in config.controls:
-        sources["token_embeddings"] = store.extract("token-embeddings", data, [_embeddings(sites)], "mean")
-    if "random_weights" in config.controls:
-        random = model.randomised(config.seed)
-        sources["random_weights"] = _Stores(store.folder, random, events).extract(
-            "random-weights", data, sites, config.tokens
-        )
-        del random
-    tested = [
-        _Tested(
-            given.label,
-            one.source,
-            one,
-            store.extract(f"test-{number}", one, sites, config.tokens),
-            np.arange(one.n),
-            "",
-        )
-        for number, (one, given) in enumerate(zip(test_data, config.test, strict=True), start=1)
-    ]
-    if len(data.test_rows):
-        tested.insert(0, _own_split(data, acts, findings))
+    material = read_material(config, model, data, tests, folder / "activations", events)
+    acts = material.acts
     model_summary = describe.model_summary(model)
     model_print, dtype = model.fingerprint, str(model.dtype).removeprefix("torch.")
     # The weights are not needed any more, and the sweep wants the memory.
-    del model, store
+    del model
 
     sweeps: dict[str, Sweep] = {}
     targets: list[TargetResult] = []
@@ -214,8 +169,13 @@ def _run(
             n_folds=config.folds,
             n_permutations=config.permutations,
             n_bootstraps=config.bootstraps,
-            text_controls=text_controls,
-            sources=sources,
+            text_controls=material.text_controls,
+            surface=material.surface,
+            sources=material.sources,
+            measures=config.measures,
+            masked=material.masked.get(target.name),
+            held_out={name: test_rows(one, target, name) for name, one in material.tests.items()},
+            balance=config.balance,
             alpha=config.alpha,
             seed=config.seed,
             tokens=config.tokens,
@@ -224,13 +184,18 @@ def _run(
             dtype=dtype,
             events=events,
         )
-        leaks = (*leak_findings(data, target, result), *fold_findings(data, target, result))
-        _warn(events, leaks)
-        with stage(events, "test", f"{len(tested)} sets") if tested else nullcontext():
-            tests = [_test(result, target, one, data, config) for one in tested]
+        if len(data.test_rows):
+            own = {f"{data.name}: test split": (acts, labels_of(data, target, rows=data.test_rows))}
+            result = result.tried_on(own, shifted=False)
+        found = (*leak_findings(data, target, result), *fold_findings(data, target, result))
+        _warn(events, found)
         probe_files = _write_probes(folder / "probes", result)
         sweeps[target.name] = result
-        targets.append(describe.target_result(data, target, result, leaks, tests, probe_files, config.controls))
+        where = {name: (one.source, "") for name, one in tests.items()}
+        crossing = next((f.message for f in findings if f.code == "group_crosses_split"), "")
+        where[f"{data.name}: test split"] = (data.source, crossing)
+        targets.append(describe.target_result(data, target, result, found, where, probe_files, config))
+    targets = describe.with_q_values(targets)
     _write_scores(folder / "scores.parquet", data, sweeps)
     results = Results(
         name=config.name or data.name,
@@ -250,44 +215,13 @@ def _run(
     return results, sweeps
 
 
-def _embeddings(sites: Sequence[Site]) -> Site:
-    """What enters the first block of the part that is read."""
-    return Site("embed", part=next((site.part for site in sites if site.kind != "module"), ""))
-
-
-class _Stores:
-    """Activation stores of one model under the run's folder, each named by what is in it."""
-
-    def __init__(self, folder: Path, model: Model, events: EventSink) -> None:
-        self.folder = ensure_folder(folder)
-        self.model = model
-        self.events = events
-
-    def extract(self, name: str, data: Dataset, sites: str | Iterable[str | Site], tokens: str) -> Activations:
-        wanted = self.model.sites(sites)
-        span = Selection.parse(tokens).span
-        mark = fingerprint(
-            self.model.fingerprint,
-            data.fingerprint,
-            [s.name for s in wanted],
-            tokens,
-            str(self.model.dtype),
-            *([] if span is None else [data.span_fingerprint(span)]),
-        )
-        return extract(
-            self.model, data, wanted, tokens, out=self.folder / f"{name}-{mark[:8]}", events=_Named(self.events, name)
-        )
-
-
-class _Named:
-    """Tell extractions apart: their stage is called by what they extract."""
-
-    def __init__(self, events: EventSink, name: str) -> None:
-        self._events, self._name = events, name
-
-    def emit(self, event: Event) -> None:
-        stage_name = "extract" if self._name == "data" else f"extract {self._name}"
-        self._events.emit(Event(**{**event.__dict__, "stage": stage_name}))
+def _names(sets: Sequence[DataConfig]) -> list[str]:
+    """What to call each test set: by its label, numbered where several have the same."""
+    labels = [one.label for one in sets]
+    return [
+        label if labels.count(label) == 1 else f"{label} ({labels[: at + 1].count(label)})"
+        for at, label in enumerate(labels)
+    ]
 
 
 def _family(config: StudyConfig) -> Family:
@@ -298,39 +232,6 @@ def _family(config: StudyConfig) -> Family:
 def _load(config: DataConfig, seed: int) -> Dataset:
     name, keywords = config.arguments()
     return load_dataset(name, **{"seed": seed, **keywords})
-
-
-def _matching(target: Target, data: Dataset, other: Dataset, name: str) -> Target:
-    """The target of a test set that answers to one of the study's: by name, else the only one."""
-    found = [t for t in other.targets if t.name == target.name]
-    if not found and len(data.targets) == len(other.targets) == 1:
-        found = list(other.targets)
-    if not found or found[0].kind != target.kind or len(found[0].columns) != len(target.columns):
-        raise DataError(
-            f"the test set '{name}' has {', '.join(repr(t) for t in other.targets)}; expected a {target.kind} target "
-            f"like '{target.name}'. Name its columns under test: target."
-        )
-    return found[0]
-
-
-def _own_split(data: Dataset, acts: Activations, findings: tuple[Finding, ...]) -> _Tested:
-    crossing = [f for f in findings if f.code == "group_crosses_split"]
-    note = crossing[0].message if crossing else ""
-    return _Tested(f"{data.name}: test split", data.source, data, acts, data.test_rows, note)
-
-
-def _test(result: Sweep, target: Target, tested: _Tested, data: Dataset, config: StudyConfig) -> TestResult:
-    theirs = _matching(target, data, tested.data, tested.name)
-    Y = theirs.values[tested.rows]
-    groups = None if tested.data.groups is None else tested.data.groups[tested.rows]
-    by_site = {}
-    for outcome in result.outcomes:
-        X = tested.acts.read(outcome.site)[tested.rows]
-        scores = X.astype(np.float64) @ outcome.coef.T + outcome.intercept
-        by_site[outcome.site.name] = held_out_metrics(
-            scores, Y, target.kind, groups, n_replicates=config.bootstraps, seed=config.seed
-        )
-    return describe.test_result(tested.name, tested.source, len(Y), by_site, result.best_site.name, tested.note)
 
 
 def _write_probes(folder: Path, result: Sweep) -> list[str]:
@@ -357,7 +258,7 @@ def _write_scores(path: Path, data: Dataset, sweeps: dict[str, Sweep]) -> None:
     parts = []
     for name, result in sweeps.items():
         rows = result.labels.rows
-        for c, column in enumerate(result.labels.columns):
+        for c, column in enumerate(result.labels.outputs):
             parts.append(
                 pl.DataFrame(
                     {
@@ -366,7 +267,8 @@ def _write_scores(path: Path, data: Dataset, sweeps: dict[str, Sweep]) -> None:
                         "row": data.source_rows[rows],
                         "group": None if data.groups is None else data.groups[rows].tolist(),
                         "fold": result.fold,
-                        "true": result.labels.Y[:, c],
+                        # Several outputs of one target column share its codes.
+                        "true": result.labels.Y[:, min(c, result.labels.Y.shape[1] - 1)],
                         **{o.site.name: o.scores[:, c] for o in result.outcomes},
                     },
                     schema_overrides={"group": pl.String},
