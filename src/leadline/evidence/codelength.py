@@ -53,6 +53,8 @@ __all__ = ["DEFAULT_PORTIONS", "CodeLength", "CurvePoint", "OrderCode", "code_le
 # Families whose scores are log odds, by maximum likelihood or by a model of the classes.
 _LIKELIHOODS = ("logistic", "multinomial", "ordinal", "lda", "sparse_logistic", "k_sparse")
 _FEWEST_SHUFFLES = 19
+# Below this share of the largest l1, a path that fits shuffled labels on few rows takes minutes, and codes them badly.
+_SMALLEST_L1 = 0.1
 _NONE = Estimate(float("nan"))
 
 
@@ -267,6 +269,9 @@ def _coder(family: Family, kind: str) -> tuple[Any, list[str]]:
     if "priors" in names and coder.priors != "empirical":
         coder = replace(coder, priors="empirical")
         notes.append("the priors are the empirical ones, since a code needs the classes as they come")
+    if coder.parameter == "l1" and coder.l1 is None and coder.smallest_l1 < _SMALLEST_L1:
+        coder = replace(coder, smallest_l1=_SMALLEST_L1, n_l1=min(coder.n_l1, 10))
+        notes.append(f"l1 was tried down to {_SMALLEST_L1:g} of the largest alone")
     return coder, notes
 
 
