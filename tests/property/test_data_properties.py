@@ -120,6 +120,62 @@ def test_turning_the_positive_class_round_turns_every_label_round(labels):
     assert (one.negative, one.positive) == (other.positive, other.negative)
 
 
+labels_of_many = st.lists(st.one_of(st.none(), texts.filter(str.strip)), min_size=1, max_size=25)
+
+
+@few
+@given(labels_of_many, st.sampled_from(["multiclass", "ordinal"]), st.randoms(use_true_random=False))
+def test_codes_name_the_classes_that_were_given(labels, kind, random):
+    order = sorted({label.strip() for label in labels if label is not None})
+    random.shuffle(order)
+    options = {"kind": kind} if kind == "multiclass" or not order else {"order": order}
+    data = Dataset.from_rows([{"text": "t", "label": label} for label in labels], target="label", **options)
+    target = data.targets[0]
+    assert [target.class_of(row) for row in range(data.n)] == [None if x is None else x.strip() for x in labels]
+    assert sum(target.counts.values()) == sum(label is not None for label in labels)
+    if "order" in options:
+        assert target.classes == tuple(order)
+    with tempfile.TemporaryDirectory() as folder:
+        data.write(folder)
+        back = Dataset.read(folder)
+    assert back.fingerprint == data.fingerprint
+    assert back.targets[0].classes == target.classes
+    # In any other order of classes, and back.
+    other = [*target.classes, "a class of\nno row"]
+    random.shuffle(other)
+    turned = target.aligned(other)
+    assert [turned.class_of(row) for row in range(data.n)] == [target.class_of(row) for row in range(data.n)]
+    np.testing.assert_array_equal(turned.aligned(target.classes).values, target.values)
+
+
+@few
+@given(st.lists(st.sampled_from([None, *"abcdefgh"]), min_size=2, max_size=40), st.integers(1, 30), st.integers(0, 5))
+def test_a_sample_parts_no_pair_and_leaves_no_room_for_another(pairs, n, seed):
+    rows = [{"text": f"t{i}", "label": i % 2, "pair": pair} for i, pair in enumerate(pairs)]
+    data = Dataset.from_rows(rows, target="label", pair="pair")
+    assert all(len(set(data.groups[data.pairs == pair])) == 1 for pair in set(data.pairs) - {""})
+    try:
+        drawn = data.sample(n, seed)
+    except DataError:
+        assert n < max((data.pairs == pair).sum() for pair in set(data.pairs) - {""})
+        return
+    assert 0 < drawn.n <= n
+    for pair in set(drawn.pairs) - {""}:
+        assert (drawn.pairs == pair).sum() == (data.pairs == pair).sum()
+    largest = max([1, *((data.pairs == pair).sum() for pair in set(data.pairs) - {""})])
+    assert drawn.n == data.n or drawn.n > n - largest
+
+
+@few
+@given(st.lists(st.tuples(texts.filter(str.strip), texts.filter(str.strip), st.integers()), min_size=1, max_size=12))
+def test_both_sentences_of_every_pair_are_there_and_know_their_side(pairs):
+    rows = [{"good": good, "bad": bad, "n": n} for good, bad, n in pairs]
+    data = Dataset.from_pairs(rows, positive="good", negative="bad")
+    assert data.inputs == tuple(text for good, bad, _ in pairs for text in (good, bad))
+    assert [data.targets[0].class_of(i) for i in range(data.n)] == ["good", "bad"] * len(pairs)
+    assert data.pairs.tolist() == [str(i + 1) for i in range(len(pairs)) for _ in range(2)]
+
+
 shapes = st.lists(st.integers(1, 3), min_size=1, max_size=3).map(tuple)
 numbers = st.one_of(
     arrays(np.float32, shapes, elements=st.floats(-1e6, 1e6, width=32)),

@@ -42,8 +42,8 @@ def load(name: str, *, split: str | None = None, config: str | None = None, revi
         return datasets.load_dataset(name, config, split=split, revision=revision)
     except ConnectionError as error:
         raise DataError(
-            f"the data set '{name}' is not in the cache and the hub cannot be reached ({_why(error)}); check the "
-            f"connection, or load it once where there is one. A file of it is read by its path, as in "
+            f"the data set '{name}' is not in the cache and the hub cannot be reached ({_why(error).rstrip('.')}); "
+            f"check the connection, or load it once where there is one. A file of it is read by its path, as in "
             f"load_dataset('train.parquet')."
         ) from error
     except (OSError, ValueError, LookupError, ImportError, RuntimeError, NotImplementedError) as error:
@@ -147,15 +147,15 @@ def table(found: Any, options: Mapping[str, Any], source: str) -> tuple[pl.DataF
 
 
 def _frame(found: Any, options: Mapping[str, Any], source: str) -> tuple[pl.DataFrame, dict[str, Any]]:
-    if not (hasattr(found, "to_polars") and hasattr(found, "features")):
+    if not hasattr(found, "to_polars"):
         raise DataError(
-            f"'{source}' is of type {type(found).__name__}; expected a data set of the package datasets that is loaded "
-            f"whole. Take rows of a streamed one, as in Dataset.from_rows(list(found.take(1000)))."
+            f"'{source}' is of type {type(found).__name__}; expected a data set of the package datasets. Rows from "
+            f"elsewhere are read with Dataset.from_rows."
         )
     frame: pl.DataFrame = found.to_polars()
     classes = {
         column: list(feature.names)
-        for column, feature in found.features.items()
+        for column, feature in (found.features or {}).items()
         if type(feature).__name__ == "ClassLabel" and column in frame.columns
     }
     frame = frame.with_columns([_named(frame[column], names) for column, names in classes.items()])

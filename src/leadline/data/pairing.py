@@ -24,8 +24,9 @@ def pairing_column(data: Dataset, target: Target) -> tuple[str, float] | None:
     """The column whose values pair rows of opposite labels, which folds should not part.
 
     A probe that learns a city from its true statement is wrong on its false one, so folds that part the two push a
-    baseline below chance. A value pairs its rows where it has 2 to 8 of them and no class has more than 3 in 4 of
-    these. A value whose rows are all in one group pairs nothing, since folds keep it whole already.
+    baseline below chance. A value pairs its rows where it has 2 to 8 of them and no class has more than half of these,
+    or of two classes more than 3 in 4. A value whose rows are all in one group pairs nothing, since folds keep it whole
+    already.
 
     Returns
     -------
@@ -68,7 +69,7 @@ def pairing_column(data: Dataset, target: Target) -> tuple[str, float] | None:
         cells, counts = np.unique(codes[known] * n_classes + labels[known], return_counts=True)
         largest = np.zeros(len(sizes), dtype=np.int64)
         np.maximum.at(largest, cells // n_classes, counts)
-        paired = few & (largest > 0) & (4 * largest <= 3 * sizes)
+        paired = few & (largest > 0) & (largest <= _most(sizes, n_classes))
         share = float(sizes[paired].sum()) / data.n
         by_size = Counter(sizes[few].tolist())
         chance = {s: _chance_of_a_pair(s, shares.tolist()) for s in by_size}
@@ -81,11 +82,16 @@ def pairing_column(data: Dataset, target: Target) -> tuple[str, float] | None:
 
 
 def _chance_of_a_pair(size: int, shares: Sequence[float]) -> float:
-    """How likely none of the classes, drawn with these shares, has more than 3 in 4 of `size` rows.
+    """How likely no class, drawn with these shares, has more of `size` rows than `_most`.
 
-    No two classes can, so that their chances add up.
+    No two classes can have more than half, so that their chances add up.
     """
-    most = 3 * size // 4
+    most = int(_most(np.array(size), len(shares)))
     return 1.0 - sum(
         math.comb(size, k) * p**k * (1 - p) ** (size - k) for p in shares for k in range(most + 1, size + 1)
     )
+
+
+def _most(sizes: np.ndarray, n_classes: int) -> np.ndarray:
+    """How many of a value's rows one class may have. The more classes, the less it says that two are there."""
+    return np.asarray(3 * sizes // 4 if n_classes == 2 else sizes // 2)

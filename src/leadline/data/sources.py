@@ -295,7 +295,7 @@ class Sources:
 
         Raises
         ------
-        DataError : splits that leave a choice, data that is streamed, or what `from_frame` raises.
+        DataError : splits that leave a choice, or what `from_frame` raises.
         """
         frame, extra, notes = hub.table(found, options, source)
         given: Any = {**options, **extra}

@@ -216,6 +216,8 @@ def _refuse_names(
     """Raise where a column of text names its rows rather than classes of them."""
     counts = Counter(class_name(v) for v in values if v is not None)
     alone = max(counts.values()) == 1
+    if isinstance(column.dtype, pl.Enum):
+        return
     if not alone and len(counts) <= MOST_CLASSES:
         return
     common = [name for name, _ in counts.most_common(6)]
