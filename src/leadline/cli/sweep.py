@@ -38,6 +38,9 @@ def command(
     permutations: int = 1000,
     bootstraps: int = 1000,
     controls: tuple[str, ...] = ("default",),
+    measures: tuple[str, ...] = ("default",),
+    test: tuple[Path, ...] = (),
+    balance: bool = False,
     seed: int = 0,
     out: Path | None = None,
     as_json: AsJson = False,
@@ -62,7 +65,15 @@ def command(
     bootstraps
         How many, for the intervals.
     controls
-        bag_of_words, char_ngrams, length, all of these by default, or none; may be given several times.
+        bag_of_words, char_ngrams, length, first_token, last_token, all of these by default, or none; may be given
+        several times.
+    measures
+        Further evidence at the chosen site, all by default, or none: control_task, code_length, nonlinearity,
+        calibration, operating_points, robustness, label_issues, text_features, emergence, simplified, nested.
+    test
+        A store of another labelled set, on which the probes are tried: for "general"; may be given several times.
+    balance
+        Train on as many rows of each class as the rarest has.
     seed
         Of folds, permutations and bootstraps.
     out
@@ -85,6 +96,9 @@ def command(
             permutations=permutations,
             bootstraps=bootstraps,
             controls=controls[0] if len(controls) == 1 else controls,
+            measures=measures[0] if len(measures) == 1 else measures,
+            tests={one.name: ll.Activations.open(one) for one in test},
+            balance=balance,
             seed=seed,
             events=events,
         )
@@ -187,6 +201,9 @@ def _print(result: Sweep) -> None:
         f"({number(best.low)} to {number(best.high)}){p}, corrected for the choice of {' and '.join(['site', *shown])}",
         style="bold",
     )
+    for verdict in result.verdicts:
+        if verdict.rule:
+            print_text(f"  {verdict.claim:<16}{verdict.verdict:<14}{verdict.sentence}")
     for control in result.baselines:
         one = control.selection.metrics[metric]
         print_text(

@@ -27,6 +27,7 @@ from leadline.evidence.labels import Labels, Source
 from leadline.evidence.leakage import LeakingColumn, leaking_columns
 from leadline.evidence.nonlinearity import NonlinearityGap, nonlinearity_gap
 from leadline.evidence.operating_point import OperatingPoint, cross_fitted_recall
+from leadline.evidence.robustness import Robustness, robustness
 from leadline.evidence.simplified import Simplified, simplified_transfer
 from leadline.evidence.site_fits import SiteFits
 
@@ -83,8 +84,8 @@ MEASURES = {
             "code_length",
             "Description length and label efficiency",
             "Labels are coded portion by portion, each by the probe that was trained on those before, with groups kept "
-            "whole and the penalty chosen from the past. Brackets hold the lowest and the highest of several orders of "
-            "the rows.",
+            "whole and each penalty weighted by the code that it cost so far. Brackets hold the lowest and the highest "
+            "of several orders of the rows.",
             "Voita and Titov (2020), arXiv:2003.12298.",
         ),
         MeasureInfo(
@@ -114,6 +115,13 @@ MEASURES = {
             "Gururangan et al. (2018), arXiv:1803.02324.",
         ),
         MeasureInfo(
+            "robustness",
+            "Robustness",
+            "The probe at the chosen site and setting under changed conditions: other folds, wrong training labels, "
+            "balanced and unbalanced classes, other lengths, unseen paraphrases.",
+            "Northcutt et al. (2021), arXiv:2103.14749, on label noise.",
+        ),
+        MeasureInfo(
             "label_issues",
             "Likely wrong labels",
             "Rows whose label the out-of-fold scores contradict.",
@@ -130,6 +138,8 @@ MEASURES = {
 }
 # These can withhold a verdict, and are measured whatever else is asked for.
 SAFEGUARDS = ("duplicates", "leaking_columns")
+# Types that are this few are templates, of which one after the other can be left out; more of them are words.
+MAX_VARIANTS = 20
 DEFAULT_MEASURES = tuple(name for name in MEASURES if name != "nested")
 
 
@@ -163,6 +173,7 @@ class Measures:
     calibration: Calibration | None = None
     operating_points: tuple[OperatingPoint, ...] | None = None
     giveaway: tuple[Giveaways, GiveawayEffect] | None = None
+    robustness: Robustness | None = None
     label_issues: LabelIssues | None = None
     simplified: tuple[Simplified, ...] | None = None
     not_taken: Mapping[str, str] = field(default_factory=dict)
@@ -296,7 +307,14 @@ class _Take:
         labels = self.labels
         n_classes = labels.n_classes or None
         return code_length(
-            self.family, self.X, labels.Y, labels.kind, labels.groups, n_classes=n_classes, seed=self.seed
+            self.family,
+            self.X,
+            labels.Y,
+            labels.kind,
+            labels.groups,
+            n_classes=n_classes,
+            choice="mixture",
+            seed=self.seed,
         )
 
     def nonlinearity(self) -> NonlinearityGap | str:
@@ -355,6 +373,25 @@ class _Take:
             **bags,
         )
         return given, found
+
+    def robustness(self) -> Robustness | str:
+        labels = self.labels
+        variants = labels.types
+        if variants is not None and len(np.unique(variants.astype(str))) > MAX_VARIANTS:
+            variants = None
+        return robustness(
+            self.family,
+            self.X,
+            labels.Y,
+            labels.kind,
+            labels.groups,
+            setting=self.best.setting,
+            n_folds=int(self.fold.max()) + 1,
+            texts=labels.texts,
+            paraphrase=variants,
+            n_bootstraps=self.design.n_replicates,
+            seed=self.seed,
+        )
 
     def label_issues(self) -> LabelIssues | str:
         labels = self.labels

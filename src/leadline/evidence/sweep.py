@@ -305,7 +305,7 @@ def _judge(sweep: Sweep) -> tuple[Verdict, ...]:
         task.p_value if task is not None else float("nan"),
         task=task.task if task is not None else None,
         control=task.control if task is not None else None,
-        reason=task.reason if task is not None else "",
+        reason=task.reason if task is not None else sweep.measures.not_taken.get("control_task", ""),
         instead=sweep.measures.random_labels,
     )
     gains = {b.name: (b.title, b.gain, b.p_gain) for b in sweep.baselines}

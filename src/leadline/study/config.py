@@ -34,7 +34,9 @@ from leadline.sites import expand_sites
 __all__ = [
     "CONTROLS",
     "DEFAULT_CONTROLS",
+    "DEFAULT_MEASURES",
     "DEFAULT_SITES",
+    "MEASURES",
     "DataConfig",
     "ModelConfig",
     "ProbeConfig",
@@ -43,7 +45,35 @@ __all__ = [
     "named_data",
 ]
 
-Control = Literal["shuffled_labels", "bag_of_words", "char_ngrams", "length", "token_embeddings", "random_weights"]
+Control = Literal[
+    "shuffled_labels",
+    "bag_of_words",
+    "char_ngrams",
+    "length",
+    "first_token",
+    "last_token",
+    "position",
+    "perplexity",
+    "embed_site",
+    "token_embeddings",
+    "random_weights",
+]
+Measure = Literal[
+    "duplicates",
+    "leaking_columns",
+    "emergence",
+    "control_task",
+    "code_length",
+    "nonlinearity",
+    "calibration",
+    "operating_points",
+    "giveaway",
+    "robustness",
+    "label_issues",
+    "text_features",
+    "simplified",
+    "nested",
+]
 Family = Literal[
     "logistic",
     "linear_svm",
@@ -74,13 +104,34 @@ Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 
 CONTROLS: tuple[Control, ...] = get_args(Control)
 DEFAULT_CONTROLS: tuple[Control, ...] = CONTROLS
+MEASURES: tuple[Measure, ...] = get_args(Measure)
+# Full nesting fits every site again for every fold; BBC-CV answers the same question without.
+DEFAULT_MEASURES: tuple[Measure, ...] = tuple(one for one in MEASURES if one != "nested")
 # The stream before the first block, after every block and after the final norm, as far as the model has them.
 DEFAULT_SITES = ("default",)
 
 # A site pattern is checked before the model is known; no model has this many layers, or heads in a layer.
 _MANY = 1000
 _DATA_FILES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet", ".pq", ".conllu")
-_OWN_COLUMNS = ("text", "image", "audio", "target", "group", "split", "kind", "positive")
+_HUB = "hub:"
+_OWN_COLUMNS = (
+    "pairs",
+    "text",
+    "image",
+    "audio",
+    "target",
+    "group",
+    "split",
+    "pair",
+    "type",
+    "kind",
+    "positive",
+    "order",
+    "config",
+    "revision",
+)
+# What a column for either sentence of a pair says already.
+_NOT_WITH_PAIRS = ("text", "image", "audio", "pair", "kind", "positive", "order")
 
 
 def _folder(info: ValidationInfo) -> Path:
@@ -100,6 +151,18 @@ def _scalar_text(value: object) -> object:
     if isinstance(value, bool):
         return str(value).lower()
     return str(value) if isinstance(value, int | float) else value
+
+
+def _levels(value: object) -> object:
+    if value is None:
+        return None
+    if not isinstance(value, list | tuple) or not value:
+        raise ValueError(f"got {_shown(value)}; expected a list of all levels, as in [low, middle, high]")
+    whole = (int(one) if isinstance(one, float) and one.is_integer() else one for one in value)
+    levels = tuple(_scalar_text(one) for one in whole)
+    if len(set(levels)) < len(levels):
+        raise ValueError("the same level twice; name each once, from the lowest")
+    return levels
 
 
 def _penalties(value: object) -> object:
@@ -141,7 +204,9 @@ def _shares(value: object) -> object:
 
 
 def named_data(value: str) -> dict[str, str]:
-    """The keys that one text stands for: a file if it looks like one, else a built-in set."""
+    """The keys that one text stands for: a file if it looks like one, else a built-in set, or one as in `hub:NAME`."""
+    if value.startswith(_HUB):
+        return {"name": value}
     is_file = Path(value).suffix.lower() in _DATA_FILES or "/" in value or "\\" in value
     return {"path": value} if is_file else {"name": value}
 
@@ -190,10 +255,21 @@ class ModelConfig(_Model):
         return device
 
 
+class PairColumns(_Model):
+    """`pairs:` of `data:`, for a file with both sentences of a minimal pair in a row."""
+
+    positive: str = Field(min_length=1)
+    negative: str = Field(min_length=1)
+
+
 class DataConfig(_Model):
     """`data:` and each of `test:`: a labelled file with the names of its columns, or a built-in set by its name.
 
-    A text for short: a built-in name, or the path of a file. `group: null` means that rows are independent.
+    A text for short: a built-in name, or the path of a file. `group: null` means that rows are independent, but for
+    those of one `pair`. A `name` as in `hub:nyu-mll/glue` is of the Hugging Face hub; `config` (its subset) and
+    `revision` are of such a set alone, and its `split` is one there. `order` lists the levels of an ordinal target from
+    the lowest. `pairs` names the columns of both sentences where a row is a minimal pair; the `target` is then what to
+    call their difference.
     """
 
     name: str | None = None
@@ -204,8 +280,14 @@ class DataConfig(_Model):
     target: Texts | None = None
     group: str | None = None
     split: str | None = None
-    kind: Literal["binary", "continuous"] | None = None
+    pair: str | None = None
+    type: str | None = None
+    pairs: PairColumns | None = None
+    kind: Literal["binary", "continuous", "multiclass", "ordinal"] | None = None
     positive: Annotated[str | None, BeforeValidator(_scalar_text)] = None
+    order: Annotated[tuple[str, ...] | None, BeforeValidator(_levels)] = None
+    config: str | None = None
+    revision: str | None = None
     sample: int | None = Field(default=None, ge=1)
     sample_test: int | None = Field(default=None, ge=1)
 
@@ -233,36 +315,65 @@ class DataConfig(_Model):
     def _whole(self) -> DataConfig:
         if self.path is None and self.name is None:
             raise ValueError("neither a path nor a name; give 'path: FILE' with 'target: COLUMN', or a built-in name")
-        if self.path is None:
+        if self.is_builtin:
             from leadline.data import builtin_datasets
 
             known = [one.name for one in builtin_datasets()]
             if self.name not in known:
                 raise ValueError(
                     f"there is no built-in set '{self.name}'; known: {', '.join(known)}. A file is given by its path, "
-                    f"as in 'cities.csv'." + did_you_mean(str(self.name), known)
+                    f"as in 'cities.csv', and a set of the hub as in '{_HUB}nyu-mll/glue'."
+                    + did_you_mean(str(self.name), known)
                 )
         given = [key for key in _OWN_COLUMNS if getattr(self, key) is not None]
-        if self.path is None and given:
+        if self.is_builtin and given:
             raise ValueError(
                 f"'{self.name}' is a built-in set with columns of its own, so '{given[0]}' means nothing; "
                 f"leave it out, or give a 'path'"
             )
         if self.target is not None and not self.target:
             raise ValueError("'target' names no column; name at least one")
+        for key in ("config", "revision"):
+            if key in given and not self.is_hub:
+                raise ValueError(f"'{key}' is of a set of the hub, and '{self.label}' is a file; leave it out")
+        if self.order is not None and self.kind not in (None, "ordinal"):
+            raise ValueError(f"'order' is of the levels of 'kind: ordinal', and kind is {self.kind}; leave one out")
+        if self.positive is not None and (self.kind in ("multiclass", "ordinal") or self.order is not None):
+            raise ValueError("'positive' sets one class against the rest, so there are two; leave it out, or the kind")
+        self._whole_pairs()
         conllu = self.path is not None and self.path.endswith(".conllu")
-        if self.path is not None and not (self.text or self.image or self.audio or conllu):
+        if not (self.is_builtin or self.text or self.image or self.audio or self.pairs or conllu):
             object.__setattr__(self, "text", "text")
+        if conllu and self.target is None:
+            object.__setattr__(self, "target", ("upos",))
         return self
+
+    def _whole_pairs(self) -> None:
+        if self.pairs is None:
+            return
+        for key in _NOT_WITH_PAIRS:
+            if getattr(self, key) is not None:
+                raise ValueError(f"'{key}' means nothing beside 'pairs', whose two columns say it; leave it out")
+        if self.target is None:
+            object.__setattr__(self, "target", ("label",))
+        elif len(self.target) > 1:
+            raise ValueError("'target' is what to call the difference of the pairs; give one name")
 
     @property
     def is_builtin(self) -> bool:
-        """Whether it names a built-in set instead of a file."""
-        return self.path is None
+        """Whether it names a built-in set, and no file or set of the hub."""
+        return self.path is None and not self.is_hub
+
+    @property
+    def is_hub(self) -> bool:
+        """Whether it names a set of the Hugging Face hub."""
+        return self.path is None and str(self.name).startswith(_HUB)
 
     @property
     def label(self) -> str:
         """What to call it: its name, else the file's, without its ending."""
+        if self.is_hub:
+            return str(self.name).rstrip("/").rsplit("/", 1)[-1].removeprefix(_HUB)
         return self.name if self.name is not None else Path(str(self.path)).stem
 
     def arguments(self) -> tuple[str, dict[str, Any]]:
@@ -270,11 +381,13 @@ class DataConfig(_Model):
         keywords = self.model_dump(exclude={"path"}, exclude_none=True)
         if self.is_builtin:
             return str(keywords.pop("name")), keywords
+        if self.order is not None:
+            keywords["order"] = list(self.order)
         if len(keywords["target"]) == 1:
             keywords["target"] = keywords["target"][0]
         else:
             keywords["target"] = list(keywords["target"])
-        return str(self.path), keywords
+        return str(keywords.pop("name") if self.is_hub else self.path), keywords
 
 
 class ProbeConfig(_Model):
@@ -335,9 +448,12 @@ class StudyConfig(_Model):
     tokens : which tokens' activations are read and how they are pooled, as in `last` or `mean@role:user`.
     probe : the family and its penalties.
     folds, permutations, bootstraps : how many of each; 0 permutations leave the p-values out.
-    controls : what the probe is held against.
+    controls : what the probe is held against. random_weights : how many random models, where they are among them.
+    measures : what else is measured at the chosen site.
+    balance : train on as many rows of each class as the rarest has; every row is judged.
     test : further labelled sets, on which the chosen probe is only tried. What a test file leaves out of `text`,
-        `target`, `kind` and `positive` is the data's, and so is `group` where the file has such a column.
+        `pairs`, `target`, `kind`, `positive` and `order` is the data's, and so are `group`, `pair` and `type` where the
+        file has such a column.
     alpha : the level of every verdict. seed : of folds, permutations, bootstraps and random weights.
     out : the run's folder; by default `runs/NAME`.
     """
@@ -352,6 +468,9 @@ class StudyConfig(_Model):
     permutations: int = Field(default=1000, ge=0)
     bootstraps: int = Field(default=1000, ge=100)
     controls: tuple[Control, ...] = DEFAULT_CONTROLS
+    random_weights: int = Field(default=2, ge=1)
+    measures: tuple[Measure, ...] = DEFAULT_MEASURES
+    balance: bool = False
     test: tuple[DataConfig, ...] = ()
     alpha: float = Field(default=0.05, gt=0, lt=1)
     seed: int = Field(default=0, ge=0, lt=2**32)
@@ -398,23 +517,25 @@ class StudyConfig(_Model):
             )
         return f"{pool}@{rule.text}" if rule.text else pool
 
-    @field_validator("controls", mode="before")
+    @field_validator("controls", "measures", mode="before")
     @classmethod
-    def _controls(cls, controls: object) -> object:
-        if controls == "default":
-            return DEFAULT_CONTROLS
-        if controls == "none":
+    def _chosen(cls, given: object, info: ValidationInfo) -> object:
+        is_control = info.field_name == "controls"
+        what, known = ("control", CONTROLS) if is_control else ("measure", MEASURES)
+        if given == "default":
+            return DEFAULT_CONTROLS if is_control else DEFAULT_MEASURES
+        if given == "none":
             return ()
-        controls = _listed(controls)
-        if isinstance(controls, tuple):
-            for one in controls:
-                if one not in CONTROLS:
+        given = _listed(given)
+        if isinstance(given, tuple):
+            for one in given:
+                if one not in known:
                     raise ValueError(
-                        f"unknown control {_shown(one)}; expected default, none, or a list of {', '.join(CONTROLS)}."
-                        + did_you_mean(str(one), CONTROLS)
+                        f"unknown {what} {_shown(one)}; expected default, none, or a list of {', '.join(known)}."
+                        + did_you_mean(str(one), known)
                     )
-            return tuple(dict.fromkeys(controls))
-        raise ValueError(f"got {_shown(controls)}; expected default, none, or a list of {', '.join(CONTROLS)}")
+            return tuple(dict.fromkeys(given))
+        raise ValueError(f"got {_shown(given)}; expected default, none, or a list of {', '.join(known)}")
 
     @model_validator(mode="after")
     def _whole(self, info: ValidationInfo) -> StudyConfig:
@@ -596,16 +717,28 @@ def _syntax(error: yaml.YAMLError, file: str) -> str:
     return f"{file}{where}: not YAML ({error.problem or 'unreadable'}{about}); {advice}."
 
 
+# What a test file that does not say otherwise has from the data; of the last three only where it has such a column.
+_SHARED = ("text", "pairs", "target", "kind", "positive", "order", "group", "pair", "type")
+
+
 def _inherited(test: object, data: object, folder: Path) -> object:
-    """Fill in what a test file leaves out from the data; its groups only where it has such a column."""
+    """Fill in what a test file leaves out from the data; groups, pairs and types only where it has such a column."""
     test = named_data(test) if isinstance(test, str) else test
     source = named_data(data) if isinstance(data, str) else data
     if not (isinstance(test, Mapping) and isinstance(source, Mapping) and isinstance(test.get("path"), str)):
         return test
-    shared = {key: source[key] for key in ("text", "target", "kind", "positive", "group") if key in source}
+    shared = {key: source[key] for key in _SHARED if key in source}
     file = folder / Path(test["path"]).expanduser()
-    if "group" in shared and "group" not in test and shared["group"] not in _columns(file):
-        del shared["group"]
+    there = _columns(file)
+    for key in ("group", "pair", "type"):
+        if key in shared and key not in test and shared[key] not in there:
+            del shared[key]
+    # A file has its sentences in one column or in two.
+    pairs = shared.get("pairs")
+    if pairs is not None and (test.get("text") or not isinstance(pairs, Mapping) or not {*pairs.values()} <= {*there}):
+        del shared["pairs"]
+    if test.get("pairs") or (shared.get("pairs") and "pairs" not in test):
+        shared = {key: value for key, value in shared.items() if key not in _NOT_WITH_PAIRS}
     return {**shared, **test}
 
 
@@ -659,6 +792,8 @@ def _known(path: _Path) -> tuple[str, ...]:
         "test": DataConfig,
         "probe": ProbeConfig,
     }
+    if "pairs" in path:
+        return tuple(PairColumns.model_fields)
     return tuple(models[path[0]].model_fields if path else StudyConfig.model_fields)
 
 

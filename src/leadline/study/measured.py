@@ -22,6 +22,7 @@ from leadline.evidence.leakage import LeakingColumn
 from leadline.evidence.metrics import PRIMARY
 from leadline.evidence.nonlinearity import NonlinearityGap
 from leadline.evidence.operating_point import OperatingPoint
+from leadline.evidence.robustness import Robustness
 from leadline.evidence.simplified import Simplified
 from leadline.study.results import Estimate as Figure
 from leadline.study.results import Measure, MeasureFigure, MeasureTable
@@ -272,6 +273,42 @@ def _giveaway(found: tuple[Giveaways, GiveawayEffect], sweep: Sweep, data: Datas
     return sentence, figures, tables, words.reason or effect.reason
 
 
+def _robustness(found: Robustness, sweep: Sweep, data: Dataset) -> Told:
+    name = _NAMES[found.metric_name]
+    rows = [
+        [
+            c.name,
+            _text(c.metric),
+            _text(c.baseline),
+            _text(c.difference, sign=True),
+            c.spread,
+            "–" if c.passes is None else "yes" if c.passes else "no",
+            c.reason or c.explanation,
+        ]
+        for c in found.conditions
+    ]
+    columns = [
+        "condition",
+        name,
+        "unchanged",
+        "difference",
+        "sd of repetitions",
+        f"above {found.line:.2f}",
+        "what it is",
+    ]
+    run = [c for c in found.conditions if not c.reason]
+    if not run:
+        return "", [], [], "; ".join(dict.fromkeys(c.reason for c in found.conditions))
+    worst = min(run, key=lambda c: c.metric.value if math.isfinite(c.metric.value) else math.inf)
+    failing = f" It no longer passes {found.line:.2f} under: {', '.join(found.failing)}." if found.failing else ""
+    sentence = (
+        f"Of {len(run)} changed conditions the worst is {worst.name}: {name} {_text(worst.metric)} against "
+        f"{_text(worst.baseline)}.{failing}"
+    )
+    figures = [_figure(c.name, f"{name}, {c.name}", c.metric) for c in run]
+    return sentence, figures, [_table("Conditions", columns, rows)], ""
+
+
 def _label_issues(found: LabelIssues, sweep: Sweep, data: Dataset) -> Told:
     labels = sweep.labels
     rows = data.source_rows[labels.rows]
@@ -342,6 +379,7 @@ _TELL: dict[str, Callable[[Any, Sweep, Dataset], Told]] = {
     "calibration": _calibration,
     "operating_points": _operating_points,
     "giveaway": _giveaway,
+    "robustness": _robustness,
     "label_issues": _label_issues,
     "simplified": _simplified,
 }
