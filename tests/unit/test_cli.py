@@ -16,7 +16,7 @@ from leadline import __version__
 from leadline.cli import main
 from leadline.errors import DataError
 
-VERBS = ("demo", "run", "extract", "sweep", "score", "report", "models", "datasets", "bench", "doctor")
+VERBS = ("demo", "run", "extract", "sweep", "transfer", "score", "report", "models", "datasets", "bench", "doctor")
 
 
 class Answer:

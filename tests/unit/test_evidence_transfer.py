@@ -178,6 +178,11 @@ def test_texts_that_sets_share_are_guarded_without_groups_and_told_with_them() -
     np.testing.assert_array_equal(found.folds.folds["A"], found.folds.folds["B"])
     assert found.cell("A", "B", SECOND).scored_by == "folds"
     assert found.notes == ()
+    # Empty texts are of arrays from elsewhere, and say nothing.
+    empty = {name: (source, replace(own, texts=[""] * 40)) for name in bare}
+    found = transfer_matrix(empty, Logistic(l2=1.0), n_folds=4, n_bootstraps=100)
+    assert found.cell("A", "B", SECOND).scored_by == "refit"
+    assert found.notes == ()
     named = replace(own, texts=texts, groups=np.arange(40).astype(str))
     found = transfer_matrix({"A": bare["A"], "B": (source, named)}, Logistic(l2=1.0), n_folds=4, n_bootstraps=100)
     assert "40 of 40 rows of 'B' have a text that 'A' has too" in found.notes[1]

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-__all__ = ["complain", "megabytes", "plain", "print_json", "print_table", "print_text"]
+__all__ = ["complain", "json_text", "megabytes", "plain", "print_json", "print_table", "print_text"]
 
 # A data set's text may hold anything; nothing in it may steer the terminal.
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
@@ -55,7 +55,12 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], right:
 
 def print_json(value: object) -> None:
     """One JSON value on stdout; figures that are no numbers are null."""
-    sys.stdout.write(json.dumps(_jsonable(value), ensure_ascii=False, indent=2, allow_nan=False) + "\n")
+    sys.stdout.write(json_text(value))
+
+
+def json_text(value: object) -> str:
+    """The same as text, for a file."""
+    return json.dumps(_jsonable(value), ensure_ascii=False, indent=2, allow_nan=False) + "\n"
 
 
 def complain(message: str) -> None:

@@ -44,8 +44,9 @@ def shared_folds(labels: Mapping[str, Labels], n_folds: int, seed: int) -> Share
     """Assign folds by group name over all sets that share group names, directly or through a third set.
 
     Groups of two sets are the same where their names are; names that agree by chance cost nothing but balance. A row
-    without a group is its own; in two sets without groups, rows of equal text are the same. A set that shares nothing
-    gets the folds that `make_folds` gives it alone. Classes of each set, or its rows, are balanced over the folds.
+    without a group is its own; in two sets without groups, rows of equal text are the same, unless it is empty. A set
+    that shares nothing gets the folds that `make_folds` gives it alone. Classes of each set, or its rows, are balanced
+    over the folds.
 
     Raises
     ------
@@ -95,7 +96,10 @@ def shared_folds(labels: Mapping[str, Labels], n_folds: int, seed: int) -> Share
 def _keys(labels: Mapping[str, Labels]) -> dict[str, list[tuple[str, ...]]]:
     """What each row is of, as a key that is equal between sets where the rows belong together."""
     holders = Counter(
-        text for one in labels.values() if one.groups is None and one.texts is not None for text in set(one.texts)
+        text
+        for one in labels.values()
+        if one.groups is None and one.texts is not None
+        for text in set(one.texts) - {""}
     )
     keys: dict[str, list[tuple[str, ...]]] = {}
     for name, one in labels.items():

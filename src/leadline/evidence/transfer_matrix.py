@@ -288,6 +288,8 @@ def _unguarded(one: Labels, other: Labels, together: SharedFolds, train: str, te
     by_folds = together.n_shared(train, test) > 0
     trained: dict[str, set[int]] = {}
     for text, fold in zip(other.texts or (), together.folds[train].tolist(), strict=True):
+        if not text:
+            continue
         trained.setdefault(text, set()).add(fold)
     return sum(
         bool(trained.get(text, set()) - ({fold} if by_folds else set()))
