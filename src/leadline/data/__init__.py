@@ -16,7 +16,7 @@ Knows nothing of models, activations or probes, and imports no torch.
     words, conllu  sentences to a frame with a row a word
     hub            data sets of the package datasets to a frame
     assemble       a frame and options to the parts of a Dataset
-    sources        the ways into a Dataset: from_csv to from_hub
+    table_sources  the ways into a Dataset from tables: from_csv to from_hub; sources: from words and arrays too
     spans          which part of each text a column names
     dataset        Dataset: select, sample, span, fingerprint
     check          what must hold before any work
