@@ -436,8 +436,9 @@ def test_rows_that_do_not_fit_the_arrays():
         Activations.from_arrays(arrays(), dataset(6), targets=[0] * 6)
     with pytest.raises(ActivationsError, match="a target is called 'text'"):
         Activations.from_arrays(arrays(), targets={"text": [0] * 6})
-    with pytest.raises(DataError, match="more than two classes"):
-        Activations.from_arrays(arrays(), targets=list("abcabc"))
+    with pytest.raises(DataError, match="a value of its own in every row"):
+        Activations.from_arrays(arrays(), targets=list("abcdef"))
+    assert Activations.from_arrays(arrays(), targets=list("abcabc")).dataset.targets[0].classes == ("a", "b", "c")
 
 
 def test_a_mapped_site_reads_the_same_rows_a_few_at_a_time(tmp_path):
