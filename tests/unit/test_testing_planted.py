@@ -237,6 +237,34 @@ def test_near_duplicates_lie_far_closer_than_others_and_share_their_label() -> N
     assert len(set(planted.labels.texts)) == 80
 
 
+def test_rows_of_one_word_and_label_lie_close_and_were_not_copied() -> None:
+    planted = plant.recurring_words(0)
+    X, y = layers(planted)[0], column(planted)
+    last = np.array([text.split()[-1] for text in planted.labels.texts])
+    distance = np.linalg.norm(X[:, None] - X[None], axis=2)
+    alike = (last[:, None] == last) & (y[:, None] == y) & ~np.eye(len(y), dtype=bool)
+    assert distance[alike].max() < 0.2 * np.median(distance)
+    assert len({text.rsplit(" ", 1)[0] for text in planted.labels.texts}) == len(y)
+
+
+def test_rows_without_a_copy_have_none() -> None:
+    planted = plant.near_duplicates(0, n_clusters=5, copies=2, n_single=90)
+    stripped = [text[:-1] for text in planted.labels.texts]
+    assert (len(stripped), len(set(stripped))) == (100, 95)
+
+
+def test_as_many_labels_are_wrong_as_stated() -> None:
+    right, wrong = (plant.linear_concept(0, n=500, wrong=share) for share in (0.0, 0.2))
+    assert np.sum(column(right) != column(wrong)) == 100
+    np.testing.assert_array_equal(layers(right)[0], layers(wrong)[0])
+
+
+def test_groups_that_give_nothing_away_are_named_where_folds_split_them() -> None:
+    labels = plant.group_offsets(0, grouped=False).labels
+    assert labels.groups is None
+    assert len(set(labels.candidates["topic"])) == 20
+
+
 @pytest.mark.parametrize(
     ("how", "n_types", "constant"), [("context", 30, False), ("linear", 30, True), ("arbitrary", 30, True)]
 )

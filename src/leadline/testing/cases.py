@@ -17,6 +17,7 @@ from leadline.testing.planted import (
     nothing,
     pairs_apart,
     rare_class,
+    recurring_words,
     simplified,
     surface_length,
     surface_spelling,
@@ -59,6 +60,7 @@ CASES: tuple[Case, ...] = (
     Case("linear numbers, two columns", lambda s: linear_concept(s, kind="continuous", effect=1.0, n_columns=2, n=400)),
     Case("linear, 4 classes", lambda s: linear_concept(s, kind="multiclass", effect=2.5, n=400)),
     Case("linear, 5 levels", lambda s: linear_concept(s, kind="ordinal", effect=1.0, n_classes=5, n=400)),
+    Case("linear, a fifth of labels wrong", lambda s: linear_concept(s, effect=3.0, n=600, wrong=0.2)),
     Case("two directions, d' 3 each", lambda s: two_directions(s)),
     Case("two directions, d' 2 each", lambda s: two_directions(s, effect=2.0, n=800)),
     # Nothing.
@@ -73,6 +75,7 @@ CASES: tuple[Case, ...] = (
     Case("surface: one word, weak in activations", lambda s: surface_word(s, effect=1.0)),
     Case("surface: 10 words a class", lambda s: surface_word(s, n_words=10, n=400)),
     Case("surface: one word, 15% turned", lambda s: surface_word(s, flipped=0.15)),
+    Case("surface: a word for each of 4 classes", lambda s: surface_word(s, n_classes=4)),
     Case("surface: long or short", lambda s: surface_length(s)),
     Case("surface: length", lambda s: surface_length(s, kind="continuous")),
     Case("surface: spelling", lambda s: surface_spelling(s)),
@@ -87,6 +90,7 @@ CASES: tuple[Case, ...] = (
     Case("group is label, split, 8 groups", lambda s: group_is_label(s, n_groups=8, n=400, grouped=False)),
     Case("group is label, shared concept", lambda s: group_is_label(s, n_groups=40, n=400, effect=4.0, apart=2.0)),
     Case("groups far apart, one concept", lambda s: group_offsets(s)),
+    Case("groups far apart, one concept, split", lambda s: group_offsets(s, grouped=False)),
     # Exclusive or.
     Case("XOR, d' 4", lambda s: xor(s)),
     Case("XOR, d' 6, d 16", lambda s: xor(s, effect=6.0, d=16, n=800)),
@@ -96,6 +100,8 @@ CASES: tuple[Case, ...] = (
     Case("domains: gone", lambda s: domains(s, relations=("gone",))),
     Case("domains: holds in one, flips in one", lambda s: domains(s, relations=("same", "flipped"))),
     Case("domains: holds in both, numbers", lambda s: domains(s, relations=("same", "same"), kind="continuous")),
+    Case("domains: holds, 4 classes", lambda s: domains(s, kind="multiclass", effect=4.0)),
+    Case("domains: gone, 4 levels", lambda s: domains(s, relations=("gone",), kind="ordinal", effect=1.5)),
     # A rare class.
     Case("rare class, 2%, d' 3", lambda s: rare_class(s)),
     Case("rare class, 2%, d' 2, 4,000 rows", lambda s: rare_class(s, effect=2.0, n=4000)),
@@ -108,6 +114,11 @@ CASES: tuple[Case, ...] = (
     Case("near-duplicates split, no texts", lambda s: near_duplicates(s, with_texts=False)),
     Case("near-duplicates kept together, d' 4", lambda s: near_duplicates(s, effect=4.0, grouped=True)),
     Case("near-duplicates kept together, nothing", lambda s: near_duplicates(s, grouped=True)),
+    Case(
+        "near-duplicates, a few, d' 3",
+        lambda s: near_duplicates(s, n_clusters=5, copies=2, n_single=290, effect=3.0),
+    ),
+    Case("few words at the end, a sharp concept", lambda s: recurring_words(s)),
     # Simplified representations.
     Case("full representation", lambda s: simplified(s)),
     Case("simplified: 2 components", lambda s: simplified(s, how="components")),
@@ -116,6 +127,8 @@ CASES: tuple[Case, ...] = (
     Case("types: the context decides", lambda s: typed_concept(s)),
     Case("types: a property of words", lambda s: typed_concept(s, how="linear", n_types=200, n=800)),
     Case("types: a random function of the word", lambda s: typed_concept(s, how="arbitrary", n_types=24, n=400)),
+    Case("types: the context decides a number", lambda s: typed_concept(s, kind="continuous", effect=2.0)),
+    Case("types: the context decides 4 classes", lambda s: typed_concept(s, kind="multiclass", effect=5.0)),
     Case("types: none recurs", lambda s: typed_concept(s, how="unique", n=300)),
     # Transformers with hand-set weights.
     Case("model: linear from layer 2", _model("copied_concept")),

@@ -279,7 +279,10 @@ def _run(task: _Task) -> list[_Run]:
                 about=planted.about,
                 verdicts=judged.verdicts,
                 right=judged.right,
-                peer=cross_validate_layers(planted, seed=seed).verdict if task.with_peer else None,
+                # Of the other claims the peer says nothing.
+                peer=cross_validate_layers(planted, seed=seed).verdict
+                if task.with_peer and "decodable" in planted.truth
+                else None,
                 fault=f"seed {seed}: {faults[0]}: {judged.sentences.get(faults[0], judged.sentences['decodable'])}"
                 if faults
                 else "",
@@ -292,7 +295,7 @@ def _run(task: _Task) -> list[_Run]:
 def _case_result(case: Case, runs: Sequence[_Run]) -> CaseResult:
     ordered = sorted(runs, key=lambda run: run.seed)
     allowed = ordered[0].allowed
-    peers = [run.peer in run.allowed["decodable"] for run in ordered if run.peer and "decodable" in run.allowed]
+    peers = [run.peer in run.allowed["decodable"] for run in ordered if run.peer]
     return CaseResult(
         name=case.name,
         about=ordered[0].about,

@@ -15,7 +15,7 @@ from leadline.testing.planted import Planted
 
 __all__ = ["CHECKS", "Judged", "judge"]
 
-CHECKS = ("best site", "nonlinearity")
+CHECKS = ("best site", "nonlinearity", "simplified")
 """What is checked beside the claims, where a case states it."""
 
 
@@ -58,9 +58,12 @@ def judge(planted: Planted, *, n_permutations: int, n_bootstraps: int, seed: int
     right = {claim: verdicts[claim] in allowed for claim, allowed in planted.truth.items()}
     if planted.first_layer is not None:
         right["best site"] = (sweep.best_site.layer or 0) >= planted.first_layer
-    gap = getattr(sweep.measures, "nonlinearity", None)
+    gap = sweep.measures.nonlinearity
     if planted.nonlinear is not None and gap is not None:
         right["nonlinearity"] = bool(np.isfinite(gap.gap.low) and gap.gap.low > 0) == planted.nonlinear
+    simplified = sweep.measures.simplified
+    if planted.misled is not None and simplified is not None:
+        right["simplified"] = any(one.misleads_on for one in simplified) == planted.misled
     return Judged(verdicts, {one.claim: one.sentence for one in sweep.verdicts}, right)
 
 

@@ -40,7 +40,7 @@ COPY_LAYER, MLP_LAYER = 2, 3
 # What the first dimensions hold: two properties of a word, the copies of both, and their product. The rest is noise.
 A, B, COPY_A, COPY_B, PRODUCT, N_OWN = 0, 1, 2, 3, 4, 5
 # How much of a copied property the last position gets, in units of the noise there.
-_STRENGTH = 2.5
+_STRENGTH = 3.0
 
 
 def word_model(words: Sequence[str], properties: np.ndarray, seed: int, *, multiply: bool = False) -> Model:
@@ -83,7 +83,7 @@ def word_model(words: Sequence[str], properties: np.ndarray, seed: int, *, multi
         for layer, block in enumerate(module.model.layers):
             block.self_attn.q_proj.weight.zero_()
             block.self_attn.k_proj.weight.zero_()
-            _keep_apart(block, 0.3 / np.sqrt(D_MODEL))
+            _keep_apart(block, 1 / np.sqrt(D_MODEL))
             if layer == COPY_LAYER:
                 _copy(block.self_attn, np.abs(properties).max())
             if layer == MLP_LAYER and multiply:

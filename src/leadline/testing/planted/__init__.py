@@ -4,7 +4,13 @@ A function takes a seed and the size of the effect and gives a `Planted`: arrays
 right. Sizes are stated in standard deviations of the noise. Nothing here reads a model or a file.
 """
 
-from leadline.testing.planted.belonging import group_is_label, group_offsets, near_duplicates, typed_concept
+from leadline.testing.planted.belonging import (
+    group_is_label,
+    group_offsets,
+    near_duplicates,
+    recurring_words,
+    typed_concept,
+)
 from leadline.testing.planted.concepts import (
     linear_concept,
     memorising_probe,
@@ -35,6 +41,7 @@ __all__ = [
     "nothing",
     "pairs_apart",
     "rare_class",
+    "recurring_words",
     "simplified",
     "surface_length",
     "surface_spelling",

@@ -19,26 +19,10 @@ from leadline.testing.planted.record import (
     family_for,
     labelled,
     stream,
+    targets,
 )
 
 __all__ = ["linear_concept", "memorising_probe", "nothing", "rare_class", "two_directions", "xor"]
-
-
-def _targets(
-    rng: np.random.Generator, kind: str, n: int, n_classes: int, n_columns: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Targets (n, m), and where their rows stand along orthonormal directions (n, r), a unit apart."""
-    if kind == "binary":
-        y = binary_labels(rng, n)
-        return y[:, None], y[:, None] - 0.5
-    if kind == "continuous":
-        Y = rng.normal(size=(n, n_columns))
-        return Y, Y
-    codes = rng.permutation(np.arange(n) % n_classes)
-    if kind == "multiclass":
-        # Corners of a simplex, whose edges are 1.
-        return codes[:, None].astype(np.float64), np.eye(n_classes)[codes] / np.sqrt(2)
-    return codes[:, None].astype(np.float64), (codes - (n_classes - 1) / 2)[:, None]
 
 
 def linear_concept(
@@ -53,11 +37,19 @@ def linear_concept(
     n_classes: int = 4,
     n_columns: int = 1,
     tails: bool = False,
+    wrong: float = 0.0,
 ) -> Planted:
-    """A concept along fixed directions from layer `first` on, absent before."""
+    """A concept along fixed directions from layer `first` on, absent before.
+
+    Parameters
+    ----------
+    wrong : the share of labels that are turned (binary alone).
+    """
     rng = np.random.default_rng([seed, 101])
-    Y, place = _targets(rng, kind, n, n_classes, n_columns)
+    Y, place = targets(rng, kind, n, n_classes=n_classes, n_columns=n_columns)
     signal = effect * place @ directions(rng, d, place.shape[1])
+    turned = rng.permutation(n)[: round(wrong * n)]
+    Y[turned] = 1 - Y[turned]
     return Planted(
         about=f"a linear {kind} concept of effect {effect:g} from layer {first} of {n_layers} on (n={n}, d={d})",
         activations=stream(rng, signal, n=n, d=d, n_layers=n_layers, first=first, tails=tails),
@@ -102,7 +94,7 @@ def nothing(
 ) -> Planted:
     """Labels that have nothing to do with the activations; with `refuted`, in rows enough to say so."""
     rng = np.random.default_rng([seed, 103])
-    Y, _ = _targets(rng, kind, n, n_classes, 1)
+    Y, _ = targets(rng, kind, n, n_classes=n_classes)
     return Planted(
         about=f"random {kind} labels (n={n}, d={d}, {n_layers} layers)",
         activations=stream(rng, None, n=n, d=d, n_layers=n_layers, kept=kept, tails=tails),

@@ -16,6 +16,7 @@ from leadline.testing.planted.record import (
     family_for,
     labelled,
     stream,
+    targets,
 )
 
 __all__ = ["domains", "simplified"]
@@ -43,18 +44,17 @@ def domains(
     shift : how far the other domains' means lie, in standard deviations of the noise, along directions of their own.
     """
     rng = np.random.default_rng([seed, 131])
-    basis = directions(rng, d, 1 + len(relations))
+    basis = directions(rng, d, 4 + len(relations))
 
     def made(rows: int, sign: float, mean: np.ndarray) -> tuple[Arrays, np.ndarray]:
-        y = rng.normal(size=rows) if kind == "continuous" else binary_labels(rng, rows)
-        place = y if kind == "continuous" else y - 0.5
-        signal = sign * effect * place[:, None] * basis[:1] + mean
-        return stream(rng, signal, n=rows, d=d, n_layers=n_layers), y
+        Y, place = targets(rng, kind, rows)
+        signal = sign * effect * place @ basis[: place.shape[1]] + mean
+        return stream(rng, signal, n=rows, d=d, n_layers=n_layers), Y
 
-    home, y = made(n, 1.0, np.zeros(d))
+    home, Y = made(n, 1.0, np.zeros(d))
     held_out = {}
     for index, relation in enumerate(relations):
-        arrays, other = made(n_other, _SIGN[relation], shift * basis[1 + index])
+        arrays, other = made(n_other, _SIGN[relation], shift * basis[4 + index])
         held_out[f"domain {'BCDE'[index]}"] = (arrays, labelled(other, kind))
     if all(relation == "same" for relation in relations):
         truth = SUPPORTED
@@ -64,7 +64,7 @@ def domains(
         about=f"a {kind} concept of effect {effect:g} in A; elsewhere {', '.join(relations)} (n={n_other}, "
         f"shift {shift:g})",
         activations=home,
-        labels=labelled(y, kind),
+        labels=labelled(Y, kind),
         truth={"decodable": SUPPORTED, "general": truth},
         family=family_for(kind),
         held_out=held_out,
@@ -130,4 +130,6 @@ def simplified(
         truth={"decodable": SUPPORTED, "general": SUPPORTED if how == "full" else REFUTED},
         family=family_for("binary"),
         held_out={"elsewhere": ({"resid_post.0": X_other.astype(np.float32)}, labelled(y_other))},
+        measures=("simplified",) if how == "full" else (),
+        misled=True if how == "full" else None,
     )

@@ -27,6 +27,7 @@ __all__ = [
     "labelled",
     "sentences",
     "stream",
+    "targets",
 ]
 
 SUPPORTED = frozenset({"supported"})
@@ -62,6 +63,8 @@ class Planted:
     measures : what the sweep is asked for beyond its verdict of decodable.
     first_layer : the first `resid_post` layer at which the concept is linear; the chosen site must not lie before it.
     nonlinear : whether an MLP reads significantly more than a linear probe; None where that is not judged.
+    misled : whether some simplified representation loses more on a held-out set than it showed at home; None where that
+        is not judged.
     """
 
     about: str
@@ -76,6 +79,7 @@ class Planted:
     measures: tuple[str, ...] = ()
     first_layer: int | None = None
     nonlinear: bool | None = None
+    misled: bool | None = None
 
 
 def family_for(kind: str) -> Family:
@@ -126,6 +130,23 @@ def binary_labels(rng: np.random.Generator, n: int, share: float = 0.5) -> np.nd
     y = np.zeros(n)
     y[: round(share * n)] = 1
     return rng.permutation(y)
+
+
+def targets(
+    rng: np.random.Generator, kind: str, n: int, *, n_classes: int = 4, n_columns: int = 1
+) -> tuple[np.ndarray, np.ndarray]:
+    """Targets (n, m), and where their rows stand along orthonormal directions (n, r), a unit apart."""
+    if kind == "binary":
+        y = binary_labels(rng, n)
+        return y[:, None], y[:, None] - 0.5
+    if kind == "continuous":
+        Y = rng.normal(size=(n, n_columns))
+        return Y, Y
+    codes = rng.permutation(np.arange(n) % n_classes)
+    if kind == "multiclass":
+        # Corners of a simplex, whose edges are 1.
+        return codes[:, None].astype(np.float64), np.eye(n_classes)[codes] / np.sqrt(2)
+    return codes[:, None].astype(np.float64), (codes - (n_classes - 1) / 2)[:, None]
 
 
 def directions(rng: np.random.Generator, d: int, n_directions: int) -> np.ndarray:

@@ -28,6 +28,7 @@ def surface_word(
     seed: int,
     *,
     n_words: int = 1,
+    n_classes: int = 2,
     flipped: float = 0.0,
     effect: float = 4.0,
     n: int = 300,
@@ -40,24 +41,26 @@ def surface_word(
 
     Parameters
     ----------
-    n_words : how many words mean each class. flipped : the share of labels that are turned after the word was set.
+    n_words : how many words mean each of `n_classes`. flipped : the share of labels that are changed after that.
     n_others : how many other words a text has.
     """
     rng = np.random.default_rng([seed, 111])
-    said = binary_labels(rng, n)
-    word = rng.integers(n_words, size=n) + n_words * said.astype(np.int64)
+    said = rng.permutation(np.arange(n) % n_classes)
+    word = rng.integers(n_words, size=n) + n_words * said
     texts = sentences(rng, n, n_others, n_vocabulary=_N_NEUTRAL)
     for text, w, at in zip(texts, word, rng.integers(n_others + 1, size=n), strict=True):
         text.insert(int(at), WORDS[_N_NEUTRAL + int(w)])
-    embeddings = effect * rng.normal(size=(2 * n_words, d)) / np.sqrt(d)
-    turned = np.zeros(n, dtype=bool)
-    turned[rng.permutation(n)[: round(flipped * n)]] = True
+    embeddings = effect * rng.normal(size=(n_classes * n_words, d)) / np.sqrt(d)
+    turned = rng.permutation(n)[: round(flipped * n)]
+    y = said.copy()
+    y[turned] = (said[turned] + 1) % n_classes
+    kind = "binary" if n_classes == 2 else "multiclass"
     return Planted(
         about=f"{n_words} words a class decide the label, {flipped:.0%} of labels turned; activations hold the word",
         activations=stream(rng, embeddings[word], n=n, d=d, n_layers=n_layers),
-        labels=labelled(np.where(turned, 1 - said, said), texts=[" ".join(t) for t in texts]),
+        labels=labelled(y, kind, texts=[" ".join(t) for t in texts]),
         truth={"beyond surface": NOT_SUPPORTED},
-        family=family_for("binary"),
+        family=family_for(kind),
         text_controls=text_controls,
     )
 
