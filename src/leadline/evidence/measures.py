@@ -14,7 +14,7 @@ import numpy as np
 
 from leadline.errors import EvidenceError, did_you_mean
 from leadline.events import EventSink, stage
-from leadline.evidence.bootstrap import BootstrapDesign
+from leadline.evidence.bootstrap import BootstrapDesign, gain
 from leadline.evidence.calibration import Calibration, calibrate, top_label
 from leadline.evidence.codelength import CodeLength, code_length
 from leadline.evidence.control_task import ControlTask, control_task
@@ -25,11 +25,13 @@ from leadline.evidence.giveaway_effect import GiveawayEffect, giveaway_effect, m
 from leadline.evidence.label_issues import LabelIssues, label_issues
 from leadline.evidence.labels import Labels, Source
 from leadline.evidence.leakage import LeakingColumn, leaking_columns
+from leadline.evidence.nested import Comparison, nested_selection
 from leadline.evidence.nonlinearity import NonlinearityGap, nonlinearity_gap
 from leadline.evidence.operating_point import OperatingPoint, cross_fitted_recall
 from leadline.evidence.robustness import Robustness, robustness
 from leadline.evidence.simplified import Simplified, simplified_transfer
 from leadline.evidence.site_fits import SiteFits
+from leadline.evidence.text_features import TextFeatures, text_features
 
 if TYPE_CHECKING:
     from leadline.evidence.sweep import Sweep
@@ -128,11 +130,25 @@ MEASURES = {
             "Northcutt et al. (2021), arXiv:1911.00068.",
         ),
         MeasureInfo(
+            "text_features",
+            "Plain features of the text",
+            "What length, digits, capitals, negations and the like say of the label, and of the probe's score beyond "
+            "the label. Q-values control the false-discovery rate over features.",
+            "Benjamini and Hochberg (1995), J. R. Statist. Soc. B 57.",
+        ),
+        MeasureInfo(
             "simplified",
             "Simplified representations",
             "The probe on the leading principal components, or cluster centres, of the training rows: what looks like "
             "the same probe on the training distribution need not be off it.",
-            "Friedman et al. (2024), arXiv:2312.03656.",
+            "Friedman et al. (2023), arXiv:2312.03656.",
+        ),
+        MeasureInfo(
+            "nested",
+            "Full nesting",
+            "Site and setting chosen again inside the training rows of each fold, beside the corrected estimate "
+            "(BBC-CV), which needs no refit.",
+            "Varma and Simon (2006), BMC Bioinformatics 7:91; Tsamardinos et al. (2018), Machine Learning 107.",
         ),
     )
 }
@@ -175,7 +191,9 @@ class Measures:
     giveaway: tuple[Giveaways, GiveawayEffect] | None = None
     robustness: Robustness | None = None
     label_issues: LabelIssues | None = None
+    text_features: TextFeatures | None = None
     simplified: tuple[Simplified, ...] | None = None
+    nested: Comparison | None = None
     not_taken: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -403,6 +421,48 @@ class _Take:
             labels.groups,
             n_bootstraps=self.design.n_replicates,
             seed=self.seed,
+        )
+
+    def text_features(self) -> TextFeatures | str:
+        labels = self.labels
+        if labels.texts is None:
+            return "The rows are no texts."
+        return text_features(
+            labels.texts,
+            labels.Y,
+            labels.kind,
+            self.fold,
+            labels.groups,
+            self.best.scores,
+            n_bootstraps=self.design.n_replicates,
+            seed=self.seed,
+        )
+
+    def nested(self) -> Comparison | str:
+        labels, sweep = self.labels, self.sweep
+        found = nested_selection(
+            lambda site: self.source.read(site)[labels.rows],
+            self.source.sites,
+            self.family,
+            labels.Y,
+            labels.kind,
+            self.fold,
+            labels.groups,
+            design=self.design,
+            weights=self.weights,
+            seed=self.seed,
+        )
+        difference, _ = gain(sweep.selection, found.selection, found.metric, self.design)
+        return Comparison(
+            metric=found.metric,
+            naive=sweep.selection.naive[found.metric],
+            corrected=sweep.selection.metrics[found.metric],
+            nested=found.estimate,
+            difference=difference,
+            site=self.best.site.name,
+            setting=self.best.setting,
+            choices=found.choices,
+            reason=found.reason,
         )
 
     def simplified(self) -> tuple[Simplified, ...] | str:

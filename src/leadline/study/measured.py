@@ -20,10 +20,12 @@ from leadline.evidence.giveaway_effect import GiveawayEffect
 from leadline.evidence.label_issues import LabelIssues
 from leadline.evidence.leakage import LeakingColumn
 from leadline.evidence.metrics import PRIMARY
+from leadline.evidence.nested import Comparison
 from leadline.evidence.nonlinearity import NonlinearityGap
 from leadline.evidence.operating_point import OperatingPoint
 from leadline.evidence.robustness import Robustness
 from leadline.evidence.simplified import Simplified
+from leadline.evidence.text_features import TextFeatures
 from leadline.study.results import Estimate as Figure
 from leadline.study.results import Measure, MeasureFigure, MeasureTable
 
@@ -370,6 +372,53 @@ def _simplified(found: tuple[Simplified, ...], sweep: Sweep, data: Dataset) -> T
     return sentence, [], [_table("Full and simplified", columns, rows)] if rows else [], reason
 
 
+def _text_features(found: TextFeatures, sweep: Sweep, data: Dataset) -> Told:
+    titles = {"auroc": "AUROC", "spearman": "Spearman ρ", "eta_squared": "η²"}
+    name = titles[found.metric_name]
+    rows = [
+        [f.description, f.mean, _text(f.label), f.sign, f.q_label, _text(f.probe, sign=True), f.q_probe]
+        for f in found.features
+        if not f.reason
+    ]
+    columns = [
+        "feature",
+        "mean",
+        f"{name} for the label",
+        "sign",
+        "q",
+        "probe's score beyond the label, partial r",
+        "q",
+    ]
+    label = [f.description for f in found.explain_label][:3]
+    probe = [f.description for f in found.explain_probe][:3]
+    said = [
+        f"{len(found.explain_label)} plain features go with the label ({'; '.join(label)})."
+        if label
+        else "No plain feature of the text goes with the label.",
+        f"The probe's score follows {len(found.explain_probe)} of them beyond the label ({'; '.join(probe)})."
+        if probe
+        else "The probe's score follows none of them beyond the label.",
+    ]
+    return " ".join(said), [], [_table("Features", columns, rows)], ""
+
+
+def _nested(found: Comparison, sweep: Sweep, data: Dataset) -> Told:
+    name = _NAMES[found.metric]
+    figures = [
+        _figure("naive", f"{name} of the best site and setting, not corrected", found.naive),
+        _figure("corrected", f"{name}, corrected (BBC-CV)", found.corrected),
+        _figure("nested", f"{name}, nested", found.nested),
+        _figure("difference", "corrected minus nested", found.difference, signed=True),
+    ]
+    rows = [[k, c.site, c.setting, c.inner] for k, c in enumerate(found.choices)]
+    table = _table("What each fold chose", ["fold", "site", "setting", f"inner {name}"], rows)
+    sentence = (
+        f"Full nesting gives {name} {_text(found.nested)}, the corrected estimate {_text(found.corrected)}, and the "
+        f"best of all without correction {found.naive:.3f}."
+    )
+    return sentence, figures, [table], found.reason
+
+
 _TELL: dict[str, Callable[[Any, Sweep, Dataset], Told]] = {
     "duplicates": _duplicates,
     "leaking_columns": _leaking_columns,
@@ -381,5 +430,7 @@ _TELL: dict[str, Callable[[Any, Sweep, Dataset], Told]] = {
     "giveaway": _giveaway,
     "robustness": _robustness,
     "label_issues": _label_issues,
+    "text_features": _text_features,
+    "nested": _nested,
     "simplified": _simplified,
 }
