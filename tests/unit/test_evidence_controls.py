@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from leadline.errors import EvidenceError
-from leadline.evidence import controls
+from leadline.evidence import tfidf
 from leadline.evidence.controls import (
     ARRAY_CONTROLS,
     CONTROLS,
@@ -103,10 +103,10 @@ def test_counting_once_for_all_folds_equals_a_vectoriser_a_fold(fold, monkeypatc
     words = [f"w{i}" for i in range(60)]
     texts = [" ".join(rng.choice(words, rng.integers(0, 9))) for _ in range(120)]
     for name, kept in (("bag_of_words", 50_000), ("char_ngrams", 50_000), ("bag_of_words", 40)):
-        monkeypatch.setattr(controls, "_MAX_FEATURES", kept)
-        for k, own, other in controls._tfidf(name, texts, fold, range(4)):
+        monkeypatch.setattr(tfidf, "_MAX_FEATURES", kept)
+        for k, own, other in tfidf._tfidf(name, texts, fold, range(4)):
             # Of features of equal number at the cap, either may stay, so their products are compared without one.
-            alone = TfidfVectorizer(max_features=kept, sublinear_tf=True, **controls._ANALYSERS[name])
+            alone = TfidfVectorizer(max_features=kept, sublinear_tf=True, **tfidf._ANALYSERS[name])
             expected = alone.fit_transform([t for t, f in zip(texts, fold, strict=True) if f != k])
             assert own.shape == expected.shape
             if kept > 40:
