@@ -11,7 +11,8 @@ from leadline.probes.logistic import Logistic
 def copies(rng, d, jitter, *, n_base=100, n_copies=3):
     """Each base row and its jittered copies, in random order, with the number of the base."""
     base = np.repeat(np.arange(n_base), 1 + n_copies)
-    X = rng.normal(size=(n_base, d))[base] + jitter * rng.normal(size=(len(base), d))
+    is_copy = (np.arange(len(base)) % (1 + n_copies) > 0)[:, None]
+    X = rng.normal(size=(n_base, d))[base] + jitter * is_copy * rng.normal(size=(len(base), d))
     order = rng.permutation(len(base))
     return X[order].astype(np.float32), base[order]
 
@@ -28,10 +29,10 @@ def sentences(rng, n, length=18):
     return [" ".join(rng.choice(WORDS, length)) for _ in range(n)]
 
 
-@pytest.mark.parametrize("d", [16, 576, 1500])
-def test_copies_with_the_labels_of_their_base_are_a_leak_until_they_are_grouped(d):
+@pytest.mark.parametrize(("d", "jitter"), [(16, 0.02), (64, 0.1), (576, 0.1), (1500, 0.02)])
+def test_copies_with_the_labels_of_their_base_are_a_leak_until_they_are_grouped(d, jitter):
     rng = np.random.default_rng([1, d])
-    X, base = copies(rng, d, 0.02)
+    X, base = copies(rng, d, jitter)
     Y = rng.integers(0, 2, 100)[base].astype(float)[:, None]
     fold = rng.permutation(400) % 5
     found = split_duplicates(X, None, Y, fold, None)
@@ -47,7 +48,7 @@ def test_copies_with_the_labels_of_their_base_are_a_leak_until_they_are_grouped(
     assert all(base[e.first] == base[e.second] and fold[e.first] != fold[e.second] for e in found.examples)
     # What it warns of: random labels that a probe reads out of fold.
     scores = Logistic(l2=0.01).fit_site(X, Y, fold).scores[0][:, 0]
-    assert d < 100 or ((scores > 0) == (Y[:, 0] > 0)).mean() > 0.8
+    assert d < 500 or ((scores > 0) == (Y[:, 0] > 0)).mean() > 0.8
     grouped = split_duplicates(X, None, Y, found.suggested_groups % 5, found.suggested_groups)
     assert not grouped.leaks
     assert grouped.share == 0
@@ -196,6 +197,15 @@ def test_a_blockwise_search_equals_brute_force_and_says_what_it_sampled():
     assert sampled.leaks
     assert sampled.n_compared == 150
     assert any("150 of 400" in note for note in sampled.notes)
+
+
+def test_two_equal_pairs_are_found_and_two_near_ones_are_not_told_from_chance():
+    rng = np.random.default_rng(16)
+    X = rng.normal(size=(300, 64))
+    X[1], X[3] = X[0], X[2]
+    assert set(map(tuple, np.sort(pairs_of(X).pairs, axis=1))) == {(0, 1), (2, 3)}
+    X[[1, 3]] += 0.01 * rng.normal(size=(2, 64))
+    assert not len(pairs_of(X).pairs)
 
 
 def test_the_dimension_is_that_of_a_smooth_sheet_whatever_holds_it():

@@ -9,7 +9,7 @@ rows pass by chance in all. In two dimensions that asks for almost equal rows; i
 decides. D = (ψ(2k) − ψ(k)) / mean log(r_2k / r_k), beyond the reach of the duplicates themselves.
 *A gap*: duplicates stand apart from what comes next. Over a smooth density, even one along a line within small
 clusters, twice the distance holds twice the pairs or more; the limit is halved until it holds at most half as many
-again, and surely fewer than twice. Fewer than ten pairs cannot show that.
+again, and surely fewer than twice. Fewer than ten pairs cannot show that, unless their rows are equal.
 
 k − 1 is the largest number of copies that is taken for duplicates. Where more rows than that are equal, they share a
 token or a template rather than an origin: such rows are crowded, and do not count.
@@ -32,8 +32,10 @@ _NEAR = 0.1
 _ALPHA = 0.05
 # Twice the distance may hold this many times the pairs; one dimension, the fewest, would make it twice.
 _GAP = 1.5
+_BEYOND = 4
 _GAP_P = 1e-3
 _N_HALVINGS = 8
+_EQUAL = 1e-5
 # The k-th neighbour this near, as a share of the median distance, makes a row crowded. In one dimension, the densest
 # smooth case, the nearest hundredth of the rows still reaches twice as far.
 _CROWDED = 5e-3
@@ -116,9 +118,9 @@ def near_rows(Z: np.ndarray, cap: int, *, max_rows: int = 10_000, seed: int = 0)
     ratio = (_ALPHA / (len(compared) * (k - 1))) ** (1 / dimension)
     pairs, distances, relative, n_crowded = [], [], [], 0
     for rows, squared in _blocks(Z, square, compared):
-        # Twice as far as what counts, to see the gap. Rounding in the squared distance is a millionth of the squared
+        # Four times as far as what counts, to see the gap. Rounding in a squared distance is a millionth of the squared
         # norms; candidates are measured again below.
-        hit = np.flatnonzero((squared < (2 * _NEAR * median) ** 2).any(axis=1))
+        hit = np.flatnonzero((squared < (_BEYOND * _NEAR * median) ** 2).any(axis=1))
         if not len(hit):
             continue
         reach = np.sqrt(np.maximum(np.partition(squared[hit], k - 1, axis=1)[:, k - 1], 0))
@@ -126,10 +128,10 @@ def near_rows(Z: np.ndarray, cap: int, *, max_rows: int = 10_000, seed: int = 0)
         n_crowded += int(crowded.sum())
         limit = np.minimum(_NEAR * median, ratio * reach)
         slack = 4e-6 * square[rows[hit]]
-        close = (squared[hit] <= (4 * np.square(limit) + slack)[:, None]) & ~crowded[:, None]
+        close = (squared[hit] <= (_BEYOND**2 * np.square(limit) + slack)[:, None]) & ~crowded[:, None]
         i, j = np.nonzero(close)
         exact = np.linalg.norm(Z[rows[hit[i]]].astype(np.float64) - Z[j], axis=1)
-        keep = exact < 2 * limit[i]
+        keep = exact < _BEYOND * limit[i]
         pairs.append(np.stack([rows[hit[i[keep]]], j[keep]], axis=1))
         distances.append(exact[keep] / median)
         relative.append(exact[keep] / limit[i[keep]])
@@ -138,7 +140,9 @@ def near_rows(Z: np.ndarray, cap: int, *, max_rows: int = 10_000, seed: int = 0)
     if not pairs:
         return RowPairs(*empty, compared, n_crowded, dimension, median, "")
     found, apart = np.concatenate(pairs), np.concatenate(distances)
-    kept = _before_gap(found, np.concatenate(relative))
+    of_limit = np.concatenate(relative)
+    # Rows that are equal to the last digit need no gap to show it.
+    kept = _before_gap(found, of_limit) | ((of_limit < 1) & (apart < _EQUAL))
     return RowPairs(found[kept], apart[kept], compared, n_crowded, dimension, median, "")
 
 
@@ -147,10 +151,14 @@ def _before_gap(pairs: np.ndarray, relative: np.ndarray) -> np.ndarray:
     # A pair of two compared rows stands in both orders; each counts once.
     once = np.unique(np.sort(pairs, axis=1), axis=0, return_index=True)[1]
     for limit in 2.0 ** -np.arange(_N_HALVINGS):
-        below, twice = int((relative[once] < limit).sum()), int((relative[once] < 2 * limit).sum())
-        # Along a line, the densest case, a pair within twice the limit is as likely beyond the limit as below it.
-        if 0 < twice <= _GAP * below and binom.cdf(twice - below, twice, 0.5) < _GAP_P:
-            return np.asarray(relative < limit)
+        if not (relative[once] < limit).any():
+            break
+        # The gap may begin at up to twice the limit: copies differ more from each other than from their origin.
+        for edge in (limit, np.sqrt(2) * limit, 2 * limit):
+            below, twice = int((relative[once] < edge).sum()), int((relative[once] < 2 * edge).sum())
+            # Along a line, the densest case, a pair within twice the edge is as likely beyond the edge as below it.
+            if twice <= _GAP * below and binom.cdf(twice - below, twice, 0.5) < _GAP_P:
+                return np.asarray(relative < limit)
     return np.zeros(len(relative), dtype=bool)
 
 
