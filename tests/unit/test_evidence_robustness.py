@@ -231,6 +231,19 @@ def test_what_the_data_do_not_allow_has_a_reason():
     assert by_name(result)["label noise 10%"].passes is not None
 
 
+def test_a_seed_without_folds_is_a_reason(monkeypatch):
+    def refusing(y, groups, n_folds, *, stratify, seed):
+        if seed == 2:
+            raise EvidenceError("fold 1 of 5 would test one class only.")
+        return make_folds(y, groups, n_folds, stratify=stratify, seed=seed)
+
+    monkeypatch.setattr("leadline.evidence.robustness.make_folds", refusing)
+    X, Y = concept(np.random.default_rng(11))
+    seeds = by_name(robustness(Logistic(), X, Y, "binary", None, noise=(), **OPTIONS))["fold seeds"]
+    assert seeds.reason == "seed 2 gives no folds: fold 1 of 5 would test one class only."
+    assert seeds.passes is None
+
+
 def test_wrong_labels_are_wrong_as_many_as_asked_and_whole_groups_where_groups_hold_one():
     rng = np.random.default_rng(9)
     y = rng.integers(0, 4, 500).astype(float)[:, None]

@@ -150,7 +150,14 @@ def robustness(
         )
     fixed = at_setting(family, setting)
     stratify = kind != "continuous"
-    folds = [make_folds(Y, groups, n_folds, stratify=stratify, seed=seed + s) for s in range(seeds)]
+    folds = [make_folds(Y, groups, n_folds, stratify=stratify, seed=seed)]
+    no_folds = ""
+    for s in range(1, seeds):
+        try:
+            folds.append(make_folds(Y, groups, n_folds, stratify=stratify, seed=seed + s))
+        except EvidenceError as error:
+            # Few groups can leave a class out of a fold by one seed and not by another.
+            no_folds = f"seed {seed + s} gives no folds: {error}"
     data = Design(X, Y, kind, groups, folds[0], seed)
     base = Plan("baseline", "The probe as it is.")
     base.add(Y, data.everything, data.folds, "")
@@ -167,7 +174,7 @@ def robustness(
     enough = min(len(np.unique(codes[rows])) for rows in data.folds) >= _MIN_GROUPS
     judge = _Judge(Y, kind, W, enough)
     own = scores[0][0]
-    conditions = [_seeds(fixed, data, folds, own, judge)]
+    conditions = [_seeds(fixed, data, folds, own, judge, no_folds)]
     conditions += [judge.condition(plan, found, own) for plan, found in zip(plans[1:], scores[1:], strict=True)]
     metric = PRIMARY[kind]
     baseline = judge.estimate(judge.replicates(own, data.folds))
@@ -248,13 +255,17 @@ def _fit(family: Family, data: Design, plans: list[Plan]) -> list[list[np.ndarra
     return [[scores[next(at)] for _ in plan.targets] for plan in plans]
 
 
-def _seeds(family: Family, data: Design, folds: list[np.ndarray], own: np.ndarray, judge: _Judge) -> Condition:
+def _seeds(
+    family: Family, data: Design, folds: list[np.ndarray], own: np.ndarray, judge: _Judge, no_folds: str
+) -> Condition:
     """The same probe by other folds; the difference is to the first seed's."""
     plan = Plan(
         "fold seeds",
         f"Other folds, of {len(folds)} seeds: the mean, and how much the figure depends on the draw of the folds.",
         labels=[f"seed {data.seed + s}" for s in range(len(folds))],
     )
+    if no_folds:
+        return _not_run(plan.name, plan.explanation, no_folds)
     if len(folds) < 2:
         return _not_run(plan.name, plan.explanation, "one seed was asked for")
     found = [judge.replicates(own, data.folds)]
