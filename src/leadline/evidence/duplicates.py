@@ -10,10 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from leadline.errors import EvidenceError
+from leadline.evidence.duplicate_clusters import agreeing, chains, components, in_other_fold, label_shares
 from leadline.evidence.near_rows import near_rows, standardised_rows
 from leadline.evidence.near_texts import near_texts
 from leadline.probes.intervals import Estimate, draw_groups, percentile
@@ -182,7 +181,7 @@ def split_duplicates(
             notes.append(found.note)
         if Z is not None and len(edges[0][1]):
             edges[0] = _told_apart(edges[0], found.codes, found.near, notes)
-        same = _chains(found.codes)
+        same = chains(found.codes)
         if Z is not None and len(same):
             distance = np.concatenate(
                 [np.linalg.norm(Z[p[:, 0]] - Z[p[:, 1]], axis=1) for p in np.array_split(same, 1 + len(same) // 4096)]
@@ -220,22 +219,6 @@ def _told_apart(
     return by, pairs[kept], distance[kept]
 
 
-def _chains(codes: np.ndarray) -> np.ndarray:
-    """(p, 2) each row with the next of its code, which joins all rows of a code."""
-    order = np.argsort(codes, kind="stable")
-    same = np.flatnonzero(codes[order][1:] == codes[order][:-1])
-    return np.stack([order[same], order[same + 1]], axis=1)
-
-
-def _components(n: int, pairs: np.ndarray) -> np.ndarray:
-    graph = coo_array((np.ones(len(pairs), dtype=np.int8), (pairs[:, 0], pairs[:, 1])), shape=(n, n))
-    return np.asarray(connected_components(graph, directed=False)[1])
-
-
-def _agreeing(one: np.ndarray, other: np.ndarray, tolerance: np.ndarray) -> np.ndarray:
-    return np.asarray((np.abs(one - other) <= tolerance).all(axis=-1))
-
-
 def _judged(
     edges: list[tuple[str, np.ndarray, np.ndarray]],
     Y: np.ndarray,
@@ -255,20 +238,20 @@ def _judged(
     has: dict[str, np.ndarray] = {}
     kept_edges = []
     for by, pairs, closeness in edges:
-        cluster = _components(n, pairs)
+        cluster = components(n, pairs)
         too_large = np.bincount(cluster)[cluster] > cap
         large |= too_large
         kept = ~too_large[pairs[:, 0]] if len(pairs) else np.empty(0, dtype=bool)
         kept_edges.append((by, pairs[kept], closeness[kept]))
-        other = _other_fold(_components(n, pairs[kept]), fold)
+        other = in_other_fold(components(n, pairs[kept]), fold)
         has[by] = has.get(by, np.zeros(n, dtype=bool)) | other
     pairs = np.concatenate([p for _, p, _ in kept_edges]) if kept_edges else np.empty((0, 2), dtype=np.int64)
-    cluster = _components(n, pairs)
-    crossing = _other_fold(cluster, fold)
-    rows, share_same = _label_shares(cluster, crossing, Y, fold, tolerance)
+    cluster = components(n, pairs)
+    crossing = in_other_fold(cluster, fold)
+    rows, share_same = label_shares(cluster, crossing, Y, fold, tolerance)
     rng = np.random.default_rng([seed, 43])
     one, another = rng.integers(n, size=20_000), rng.integers(n, size=20_000)
-    chance = float(_agreeing(Y[one], Y[another], tolerance)[one != another].mean())
+    chance = float(agreeing(Y[one], Y[another], tolerance)[one != another].mean())
     agreement = Estimate(float("nan"))
     if len(rows):
         drawn = draw_groups(len(rows), _N_BOOTSTRAPS, seed, groups=cluster[rows])
@@ -278,7 +261,7 @@ def _judged(
         notes.append(f"{int(large.sum()):,} rows stand in clusters of more than {cap} and were not counted.")
     codes = group_codes(groups, n)
     own = np.arange(n)
-    joined = np.concatenate([pairs, _chains(codes)]) if groups is not None else pairs
+    joined = np.concatenate([pairs, chains(codes)]) if groups is not None else pairs
     # Shares by activations are of the compared rows, of which alone they can be known.
     seen = np.zeros(n, dtype=bool)
     seen[compared] = True
@@ -302,35 +285,9 @@ def _judged(
         cap=cap,
         n_in_large_clusters=int(large.sum()),
         examples=_examples(kept_edges, Y, fold, tolerance),
-        suggested_groups=group_codes(_components(n, joined), n),
+        suggested_groups=group_codes(components(n, joined), n),
         notes=tuple(notes),
     )
-
-
-def _other_fold(cluster: np.ndarray, fold: np.ndarray) -> np.ndarray:
-    """(n,) bool: whether a row's cluster stands in another fold too."""
-    low = np.full(int(cluster.max()) + 1, fold.max() + 1)
-    high = np.full(int(cluster.max()) + 1, -1)
-    np.minimum.at(low, cluster, fold)
-    np.maximum.at(high, cluster, fold)
-    return np.asarray((low < high)[cluster])
-
-
-def _label_shares(
-    cluster: np.ndarray, crossing: np.ndarray, Y: np.ndarray, fold: np.ndarray, tolerance: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """The crossing rows, and of each the share of its cluster in other folds that has its label."""
-    order = np.flatnonzero(crossing)[np.argsort(cluster[crossing], kind="stable")]
-    if not len(order):
-        return order, np.empty(0)
-    shares = np.empty(len(order))
-    start = 0
-    for members in np.split(order, np.flatnonzero(np.diff(cluster[order])) + 1):
-        elsewhere = fold[members][:, None] != fold[members]
-        same = _agreeing(Y[members][:, None], Y[members], tolerance)
-        shares[start : start + len(members)] = (same & elsewhere).sum(axis=1) / elsewhere.sum(axis=1)
-        start += len(members)
-    return order, shares
 
 
 def _examples(
@@ -343,7 +300,7 @@ def _examples(
         nearest = cross[np.argsort(closeness[cross] if by == "activations" else -closeness[cross], kind="stable")]
         for p in nearest:
             first, second = sorted((int(pairs[p, 0]), int(pairs[p, 1])))
-            same = bool(_agreeing(Y[first], Y[second], tolerance))
+            same = bool(agreeing(Y[first], Y[second], tolerance))
             found.setdefault((first, second), DuplicatePair(first, second, by, float(closeness[p]), same))
             if len(found) == _N_EXAMPLES:
                 return tuple(found.values())
