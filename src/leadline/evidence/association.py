@@ -3,7 +3,8 @@
 Under the null the labels of the units of a stratum may be dealt out anew among them, whatever the units hold. Given the
 numbers of units with the word and of units of the class in each stratum, how many are both is a sum of hypergeometric
 variables, one a stratum: Fisher's exact test with one stratum, the exact form of Cochran, Mantel and Haenszel's with
-several. For numbers in place of classes the sum of ranks is normal to a good approximation (Wilcoxon; van Elteren).
+several. For numbers in place of classes the sum of ranks, ties in a random order, is normal to a good approximation
+(Wilcoxon; van Elteren).
 
 References
 ----------
@@ -87,12 +88,15 @@ def _one(
     # Only where the label varies within the stratum can presence go with it.
     varies = square > 0
     spread = held.T @ varies.astype(np.float64) - held_square @ (varies / size)
-    bottom = np.sqrt(spread * square.sum())
+    bottom = np.sqrt(np.maximum(spread, 0) * square.sum())
     correlation = np.divide(shared, bottom, out=np.zeros(len(shared)), where=bottom > 1e-12)
-    z_score = np.divide(shared, np.sqrt(variance), out=np.zeros(len(shared)), where=variance > 1e-12)
+    z_score = np.divide(shared, np.sqrt(np.maximum(variance, 0)), out=np.zeros(len(shared)), where=variance > 1e-12)
     p = 2 * scipy.stats.norm.sf(np.abs(z_score))
     if kind != "continuous":
         _make_exact(p, presence.T @ outcome, held, total, size)
+    elif not np.array_equal(z, fair := _ranks_within(outcome, stratum, break_ties=True)):
+        # Mid-ranks of values that are mostly one have a long tail, which a few units with the word reach often.
+        p, _ = _one(presence, held, fair, kind, stratum, size)
     return p, correlation
 
 
@@ -141,11 +145,15 @@ def hypergeometric(n: int, n_positive: int, n_held: int) -> tuple[int, np.ndarra
     return low, chances / chances.sum()
 
 
-def _ranks_within(values: np.ndarray, stratum: np.ndarray) -> np.ndarray:
-    """(u,) mid-ranks within the stratum over N + 1, van Elteren's weights."""
+def _ranks_within(values: np.ndarray, stratum: np.ndarray, *, break_ties: bool = False) -> np.ndarray:
+    """(u,) ranks within the stratum over N + 1, van Elteren's weights; ties get their mean rank, or a random order."""
+    order = np.random.default_rng([0, 41]).permutation(len(values))
     ranks = np.empty(len(values))
     for rows in np.split(np.argsort(stratum, kind="stable"), np.cumsum(np.bincount(stratum))[:-1]):
-        ranks[rows] = scipy.stats.rankdata(values[rows]) / (len(rows) + 1)
+        if break_ties:
+            ranks[rows[np.lexsort((order[rows], values[rows]))]] = np.arange(1, len(rows) + 1) / (len(rows) + 1)
+        else:
+            ranks[rows] = scipy.stats.rankdata(values[rows]) / (len(rows) + 1)
     return ranks
 
 
