@@ -94,6 +94,7 @@ def test_with_nothing_to_choose_nesting_is_cross_validation(kind):
     assert both.nested == found.estimate
     assert both.corrected.value == both.naive == pytest.approx(both.nested.value, abs=2e-3)
     assert both.setting == 0.1
+    assert both.difference.value == pytest.approx(both.corrected.value - both.nested.value)
 
 
 @dataclass
