@@ -69,8 +69,8 @@ class Comparison:
     ----------
     naive : the best configuration's cross-validated metric, not corrected.
     corrected : by BBC-CV, of `site` and `setting`. nested : by full nesting, of `choices`.
-    difference : corrected − nested, paired. Its interval is of the rows alone: where both choose alike it is narrow about
-        an offset of a few thousandths, which is the methods' own and no finding about the data.
+    difference : corrected − nested, paired. Its interval is of the rows alone: where both choose alike it is narrow
+        about an offset of a few thousandths, which is the methods' own and no finding about the data.
     reason : why there is no interval, or empty.
     """
 
