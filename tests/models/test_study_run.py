@@ -12,6 +12,7 @@ from leadline.errors import ConfigError, DataError, LeadlineError
 from leadline.events import Event
 from leadline.models import load_model
 from leadline.probes import Probe
+from leadline.study.config import DEFAULT_CONTROLS, DEFAULT_MEASURES
 from leadline.study.results import Results
 from leadline.study.run import run_study
 
@@ -80,12 +81,14 @@ def test_a_study_leaves_everything_that_it_promises(study, tmp_path):
     target = results.targets[0]
     assert [s.site for s in target.sites] == ["embed", "resid_post.0", "resid_post.1", "resid_post.2", "final_norm"]
     names = {b.name for b in target.baselines}
-    assert names == {"bag_of_words", "char_ngrams", "length", "token_embeddings", "random_weights"}
+    assert names == set(DEFAULT_CONTROLS) - {"shuffled_labels"}
     assert len(next(b for b in target.baselines if b.name == "random_weights").sites) == 5
     # The label is a word of the text, so nothing can be beyond the surface.
     words = {v.claim: v.verdict for v in target.verdicts}
     assert words["beyond surface"] != "supported"
-    assert {words[c] for c in ("selective", "general", "used", "where from")} == {"not tested"}
+    assert {words[c] for c in ("selective", "used", "where from")} == {"not tested"}
+    assert words["general"] == "supported"
+    assert {m.name for m in target.measures} == set(DEFAULT_MEASURES)
     scores = pl.read_parquet(folder / "scores.parquet")
     assert scores.height == 80
     assert set(scores["fold"]) == {0, 1, 2, 3, 4}
@@ -105,7 +108,7 @@ def test_a_study_leaves_everything_that_it_promises(study, tmp_path):
 
 
 def test_the_probe_of_a_study_scores_new_text_as_its_store_says(study, model_folder, tmp_path):
-    done = run_study(study(controls="none", permutations=0))
+    done = run_study(study(controls="none", measures="none", permutations=0))
     target = done.results.targets[0]
     probe = Probe.read(tmp_path / "run" / target.best.probe_files[0])
     texts = [r["text"] for r in rows()]
@@ -154,12 +157,12 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_figures(study, kind, stage, 
 
 
 def test_another_study_in_the_folder_is_refused_and_overwritten_on_request(study, tmp_path):
-    run_study(study(controls="none", permutations=0))
+    run_study(study(controls="none", measures="none", permutations=0))
     before = (tmp_path / "run" / "results.json").read_bytes()
     with pytest.raises(ConfigError, match=r"holds another study \(it differs in seed\)"):
-        run_study(study(controls="none", permutations=0, seed=1))
+        run_study(study(controls="none", measures="none", permutations=0, seed=1))
     assert (tmp_path / "run" / "results.json").read_bytes() == before
-    run_study(study(controls="none", permutations=0, seed=1), overwrite=True)
+    run_study(study(controls="none", measures="none", permutations=0, seed=1), overwrite=True)
     assert Results.read(tmp_path / "run").provenance.seed == 1
 
 
@@ -214,7 +217,7 @@ def test_an_unwritable_folder_is_refused(study, tmp_path):
 
 
 def test_a_truncated_shard_is_made_anew_by_the_next_run(study, tmp_path):
-    given = study(controls="none", permutations=0)
+    given = study(controls="none", measures="none", permutations=0)
     first = run_study(given)
     (store,) = (tmp_path / "run" / "activations").iterdir()
     shard = store / "shard-00000.safetensors"

@@ -7,7 +7,7 @@ that nothing is fitted twice.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,17 +20,19 @@ from leadline.evidence.codelength import CodeLength, code_length
 from leadline.evidence.control_task import ControlTask, control_task
 from leadline.evidence.controls import tfidf_scores
 from leadline.evidence.duplicates import SplitDuplicates, split_duplicates
+from leadline.evidence.emergence import Emergence, emergence
 from leadline.evidence.giveaway import Giveaways
 from leadline.evidence.giveaway_effect import GiveawayEffect, giveaway_effect, masked_bag_of_words, score_by_fold
 from leadline.evidence.label_issues import LabelIssues, label_issues
 from leadline.evidence.labels import Labels, Source
 from leadline.evidence.leakage import LeakingColumn, leaking_columns
+from leadline.evidence.metrics import PRIMARY
 from leadline.evidence.nested import Comparison, nested_selection
 from leadline.evidence.nonlinearity import NonlinearityGap, nonlinearity_gap
 from leadline.evidence.operating_point import OperatingPoint, cross_fitted_recall
 from leadline.evidence.robustness import Robustness, robustness
 from leadline.evidence.simplified import Simplified, simplified_transfer
-from leadline.evidence.site_fits import SiteFits
+from leadline.evidence.site_fits import SiteFits, SiteOutcome
 from leadline.evidence.text_features import TextFeatures, text_features
 
 if TYPE_CHECKING:
@@ -74,6 +76,13 @@ MEASURES = {
             "Columns of the data that nothing was read from, within whose values the label hardly varies while the "
             "folds split them: rows that belong together.",
             "Kaufman et al. (2012), Leakage in data mining, ACM TKDD 6.",
+        ),
+        MeasureInfo(
+            "emergence",
+            "Where it emerges",
+            "The first site from which the gain over chance, and over the strongest control, is significant and stays "
+            "so up to the last one.",
+            "Westfall and Krishen (2001), J. Statist. Plann. Inference 99.",
         ),
         MeasureInfo(
             "control_task",
@@ -183,6 +192,7 @@ class Measures:
 
     duplicates: SplitDuplicates | None = None
     leaking_columns: tuple[LeakingColumn, ...] | None = None
+    emergence: tuple[Emergence, ...] | None = None
     control_task: ControlTask | None = None
     code_length: CodeLength | None = None
     nonlinearity: NonlinearityGap | None = None
@@ -299,6 +309,22 @@ class _Take:
         if not labels.candidates:
             return "The data have no further columns."
         return leaking_columns(labels.candidates, labels.Y, labels.kind, self.fold, labels.groups, seed=self.seed)
+
+    def emergence(self) -> tuple[Emergence, ...] | str:
+        outcomes = _in_depth_order(self.sweep.outcomes)
+        if len(outcomes) < 2:
+            return "Sites of one kind in two layers or more make a depth order; these sites do not."
+        selections = [o.selection for o in outcomes]
+        sites = [o.site for o in outcomes]
+        alpha = self.sweep.alpha
+        metric = PRIMARY[self.labels.kind]
+        found = [emergence(selections, sites, self.design, metric=metric, alpha=alpha)]
+        known = [b for b in self.sweep.baselines if np.isfinite(b.selection.metrics[metric].value)]
+        if known:
+            strongest = max(known, key=lambda b: b.selection.metrics[metric].value)
+            over = emergence(selections, sites, self.design, baseline=strongest.selection, metric=metric, alpha=alpha)
+            found.append(replace(over, reference=strongest.title))
+        return tuple(found)
 
     def control_task(self) -> ControlTask | str:
         labels = self.labels
@@ -484,3 +510,20 @@ class _Take:
             n_replicates=self.design.n_replicates,
             seed=self.seed,
         )
+
+
+def _in_depth_order(outcomes: Sequence[SiteOutcome]) -> list[SiteOutcome]:
+    """The stream from the embedding through the blocks, else the commonest kind, by layer; of one part of the model."""
+    parts = [o.site.part for o in outcomes]
+    part = max(sorted(set(parts)), key=parts.count)
+    own = [o for o in outcomes if o.site.part == part and o.site.layer is not None]
+    kinds = [o.site.kind for o in own]
+    if not kinds:
+        return []
+    kind = "resid_post" if "resid_post" in kinds else max(sorted(set(kinds)), key=kinds.count)
+    heads = [o for o in own if o.site.kind == kind]
+    if len({o.site.layer for o in heads}) < len(heads):
+        # Several heads stand in one layer side by side: no order.
+        return []
+    first = [o for o in outcomes if o.site.part == part and o.site.kind == "embed"] if kind == "resid_post" else []
+    return [*first, *sorted(heads, key=lambda o: o.site.layer or 0)]

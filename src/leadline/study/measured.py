@@ -15,6 +15,7 @@ from leadline.evidence.calibration import Calibration
 from leadline.evidence.codelength import CodeLength
 from leadline.evidence.control_task import ControlTask
 from leadline.evidence.duplicates import SplitDuplicates
+from leadline.evidence.emergence import Emergence
 from leadline.evidence.giveaway import Giveaways
 from leadline.evidence.giveaway_effect import GiveawayEffect
 from leadline.evidence.label_issues import LabelIssues
@@ -119,6 +120,23 @@ def _leaking_columns(found: tuple[LeakingColumn, ...], sweep: Sweep, data: Datas
     rows = [[c.name, c.kind, c.n_values, c.covered, c.purity, _text(c.metric), c.p] for c in found]
     columns = ["column", "kind", "values", "rows covered", "purity", _NAMES[PRIMARY[sweep.labels.kind]], "p"]
     return " ".join(c.sentence for c in found), [], [_table("Columns", columns, rows)], ""
+
+
+def _emergence(found: tuple[Emergence, ...], sweep: Sweep, data: Dataset) -> Told:
+    name = _NAMES[found[0].metric]
+    said, tables = [], []
+    for one in found:
+        over = one.reference if one.reference.startswith("chance") else f"the strongest control ({one.reference})"
+        if one.site is None:
+            said.append(f"Over {over} nothing emerges: {one.reason}.")
+        else:
+            late = one.high or "none"
+            said.append(f"Over {over} it emerges at {one.site}, 95% interval {one.low or 'none'} to {late}.")
+        rows = [[site, _text(g, sign=True), p] for site, g, p in zip(one.sites, one.gains, one.p_values, strict=True)]
+        tables.append(_table(f"Gain over {over}", ["site", f"gain, {name}", "p"], rows))
+    # Without intervals there are no tests at all.
+    reason = found[0].reason if not np.isfinite(found[0].p_values).any() else ""
+    return " ".join(said), [], tables, reason
 
 
 def _control_task(found: ControlTask, sweep: Sweep, data: Dataset) -> Told:
@@ -385,9 +403,9 @@ def _text_features(found: TextFeatures, sweep: Sweep, data: Dataset) -> Told:
         "mean",
         f"{name} for the label",
         "sign",
-        "q",
+        "q, label",
         "probe's score beyond the label, partial r",
-        "q",
+        "q, probe",
     ]
     label = [f.description for f in found.explain_label][:3]
     probe = [f.description for f in found.explain_probe][:3]
@@ -408,7 +426,6 @@ def _nested(found: Comparison, sweep: Sweep, data: Dataset) -> Told:
         _figure("naive", f"{name} of the best site and setting, not corrected", found.naive),
         _figure("corrected", f"{name}, corrected (BBC-CV)", found.corrected),
         _figure("nested", f"{name}, nested", found.nested),
-        _figure("difference", "corrected minus nested", found.difference, signed=True),
     ]
     rows = [[k, c.site, c.setting, c.inner] for k, c in enumerate(found.choices)]
     table = _table("What each fold chose", ["fold", "site", "setting", f"inner {name}"], rows)
@@ -422,6 +439,7 @@ def _nested(found: Comparison, sweep: Sweep, data: Dataset) -> Told:
 _TELL: dict[str, Callable[[Any, Sweep, Dataset], Told]] = {
     "duplicates": _duplicates,
     "leaking_columns": _leaking_columns,
+    "emergence": _emergence,
     "control_task": _control_task,
     "code_length": _code_length,
     "nonlinearity": _nonlinearity,
