@@ -61,7 +61,8 @@ class Planted:
     held_out : {name: (activations, labels)} of sets off the training distribution.
     sources : {control: activations} to hold the probe against. text_controls : the surface baselines to run.
     measures : what the sweep is asked for beyond its verdict of decodable.
-    first_layer : the first `resid_post` layer at which the concept is linear; the chosen site must not lie before it.
+    first_layer : the first `resid_post` layer at which the concept is linear; the chosen site must not lie before it,
+        and the interval of where it emerges must hold it.
     nonlinear : whether an MLP reads significantly more than a linear probe; None where that is not judged.
     misled : whether some simplified representation loses more on a held-out set than it showed at home; None where that
         is not judged.
