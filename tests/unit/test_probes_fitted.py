@@ -101,3 +101,12 @@ def test_pairs_take_ready_made_folds_and_show_every_restart():
         LAT().fit(first, X, groups=np.arange(7))
     with pytest.raises(ProbeError, match="labels of pairs are 1"):
         LAT().fit(first, X, labels=np.where(LATENT > 0, 1, -1))
+
+
+@pytest.mark.parametrize("family", [Logistic(), Ridge()])
+@pytest.mark.parametrize("d", [5, 60])
+def test_features_that_never_vary_score_every_row_alike(family, d):
+    # The embedding of a last token that is a full stop everywhere, with more rows than dimensions and with fewer.
+    fitted = family.fit(np.ones((40, d)), np.arange(40) % 2, seed=0)
+    assert not fitted.fit.coef.any()
+    np.testing.assert_allclose(fitted.scores, fitted.scores[0, 0], atol=0.2)

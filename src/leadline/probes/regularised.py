@@ -289,7 +289,7 @@ class Regularised(LinearFamily):
             R = Q * root
             solution = self._solve(DenseFeatures(R), problems, EigenDiagonal(root.square() / len(Z)), None)
             q = solution.coef.shape[1]
-            low = (solution.coef / root.double()).float().reshape(-1, len(root))
+            low = (solution.coef / root.double()).float().flatten(0, 1)
             solution.coef = (low @ Q.T @ Z).double().reshape(-1, q, d)
             coef[:, k : k + 1], intercept[:, k : k + 1] = self._raw(solution, (len(grid), 1, m), scale, mean)
             solutions.append(solution)
