@@ -29,6 +29,26 @@ def grid(title: str, names: list[str], found: dict[tuple[str, str], str]) -> Non
         print(f"| **{train}** | {' | '.join(found[train, test] for test in names)} |")
 
 
+def polarity(matrix: dict[str, Any]) -> None:
+    """How probes carry over between plain and negated statements, cells of other subjects alone."""
+    print("\nAUROC between sets of different subjects: the mean of the cells, and how many intervals lie off 0.5\n")
+    kinds = ("plain → plain", "negated → negated", "plain → negated", "negated → plain")
+    print(f"| site | {' | '.join(kinds)} | with smaller_than |\n|---|{'---|' * (len(kinds) + 1)}")
+    for place in matrix["sites"]:
+        found: dict[str, list[dict[str, Any]]] = {kind: [] for kind in (*kinds, "")}
+        for c in matrix["cells"]:
+            subjects = [c[side].removeprefix("neg_") for side in ("train", "test")]
+            if (c["site"], c["metric"]) == (place, "auroc") and subjects[0] != subjects[1]:
+                ends = ["negated" if c[side].startswith("neg_") else "plain" for side in ("train", "test")]
+                found["" if "smaller_than" in subjects else " → ".join(ends)].append(c)
+        shown = []
+        for cells in found.values():
+            above, below = sum(c["low"] > 0.5 for c in cells), sum(c["high"] < 0.5 for c in cells)
+            mean = sum(c["value"] for c in cells) / len(cells)
+            shown.append(f"{mean:.2f}; {above} above, {below} below of {len(cells)}")
+        print(f"| {place} | {' | '.join(shown)} |")
+
+
 def main() -> None:
     matrix = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     names = matrix["sets"]
@@ -45,10 +65,11 @@ def main() -> None:
     for place in [*matrix["sites"], None]:
         tests = {p["predictor"]: p for p in matrix["predictions"] if p["site"] == place}
         figures = [
-            "–" if tests[one]["reason"] else f"{tests[one]['correlation']:.2f} | {tests[one]['p_value']:.4f}"
+            "– | –" if tests[one]["reason"] else f"{tests[one]['correlation']:.2f} | {tests[one]['p_value']:.4f}"
             for one in PREDICTORS
         ]
         print(f"| {place or 'all sites together'} | {' | '.join(figures)} |")
+    polarity(matrix)
     if "cities" in names:
         print("\nAUROC of the probe of cities, by site\n")
         print(f"| site | {' | '.join(names)} |\n|---|{'---|' * len(names)}")
