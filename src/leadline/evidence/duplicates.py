@@ -27,8 +27,6 @@ _MIN_CLUSTERS = 5
 _N_EXAMPLES = 10
 _SAME_SPREAD = 0.1
 _CONFIRMS = 0.1
-# Activations of one token in two batches differ by rounding, up to a few thousandths in bfloat16.
-_EQUAL = 0.01
 _N_BOOTSTRAPS = 500
 
 
@@ -136,8 +134,8 @@ def split_duplicates(
 ) -> SplitDuplicates:
     """Look for near-duplicates across folds.
 
-    Rows of equal text must also be near in the activations, where these are given and tell rows apart: the same word
-    in another sentence is another row.
+    Where both are given, a pair must be near in both: the same word in another sentence is another row, and so is
+    another text that ends in the same word. (Near texts that are not equal count whatever their activations.)
 
     Parameters
     ----------
@@ -205,18 +203,21 @@ def split_duplicates(
 def _told_apart(
     edge: tuple[str, np.ndarray, np.ndarray], codes: np.ndarray, near: np.ndarray, notes: list[str]
 ) -> tuple[str, np.ndarray, np.ndarray]:
-    """Pairs by activations without those of equal activations and different texts, which the site cannot tell apart."""
+    """Pairs by activations whose texts are equal or near too.
+
+    Rows of different texts that lie close share a token, a template or the concept itself, which is no copying: a site
+    that reads little else than the last word has them close by the hundred.
+    """
     by, pairs, distance = edge
     n_codes = int(codes.max()) + 1
     low, high = np.sort(codes[pairs], axis=1).T
     alike = (low == high) | np.isin(low * n_codes + high, np.sort(near, axis=1) @ np.array([n_codes, 1]))
-    kept = alike | (distance >= _EQUAL)
-    if not kept.all():
+    if not alike.all():
         notes.append(
-            f"{int((~kept).sum()):,} pairs have equal activations and different texts, and were not counted: the site "
-            "holds the same token or template there."
+            f"{int((~alike).sum()):,} pairs have near activations and different texts, and were not counted: the site "
+            "holds the same token, template or concept there."
         )
-    return by, pairs[kept], distance[kept]
+    return by, pairs[alike], distance[alike]
 
 
 def _judged(
