@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from leadline.study.results import Results
     from leadline.study.run import Study, run_study
     from leadline.study.sweep import sweep
+    from leadline.study.transfer import transfer
 
 __version__ = "0.1.0"
 
@@ -80,6 +81,7 @@ __all__ = [
     "load_model",
     "run_study",
     "sweep",
+    "transfer",
     "write_report",
 ]
 
@@ -115,6 +117,7 @@ _HOMES = {
     "load_model": "leadline.models",
     "run_study": "leadline.study.run",
     "sweep": "leadline.study.sweep",
+    "transfer": "leadline.study.transfer",
     "write_report": "leadline.report",
 }
 

@@ -11,7 +11,8 @@ from leadline.evidence.labels import Labels, Source
 from leadline.evidence.measures import DEFAULT_MEASURES, MEASURES, SAFEGUARDS, Masked, Measures
 from leadline.evidence.permutation import PermutationTest
 from leadline.evidence.sweep import Sweep, folds_of, sweep_target
-from leadline.evidence.transfer import held_out_metrics
+from leadline.evidence.transfer import HeldOut, held_out_metrics, hold_out, mahalanobis_cosine
+from leadline.evidence.transfer_matrix import TransferMatrix, transfer_matrix
 from leadline.evidence.verdict import CLAIMS, Verdict
 from leadline.probes.splits import make_folds
 
@@ -22,17 +23,22 @@ __all__ = [
     "SAFEGUARDS",
     "Baseline",
     "Estimate",
+    "HeldOut",
     "Labels",
     "Masked",
     "Measures",
     "PermutationTest",
     "Source",
     "Sweep",
+    "TransferMatrix",
     "Verdict",
     "folds_of",
     "giveaway_words",
     "held_out_metrics",
+    "hold_out",
+    "mahalanobis_cosine",
     "make_folds",
     "mask_texts",
     "sweep_target",
+    "transfer_matrix",
 ]
