@@ -44,7 +44,7 @@ def study(name: str, model: str, sites: list[str]) -> ll.Study:
     if not file.is_file():
         file.parent.mkdir(parents=True, exist_ok=True)
         with zipfile.ZipFile(archive) as z:
-            (inside,) = (one for one in z.namelist() if one.endswith(f"{name}.jsonl"))
+            (inside,) = (one for one in z.namelist() if Path(one).stem == name)
             file.write_bytes(z.read(inside))
     return ll.run_study(
         {
