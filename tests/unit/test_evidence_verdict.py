@@ -33,7 +33,7 @@ def test_beyond_surface_must_pass_every_baseline():
     assert beyond_surface("auroc", gains(a=0.1, b=0.2), "supported", 0.05, False).verdict == "supported"
     one = beyond_surface("auroc", gains(a=0.1, b=0.01), "supported", 0.05, False)
     assert one.verdict == "inconclusive"
-    assert "over the closest one, b" in one.sentence
+    assert "over the closest of 2 baselines, b" in one.sentence
     worse = beyond_surface("auroc", gains(a=0.1, b=-0.3), "supported", 0.05, False)
     assert worse.verdict == "refuted"
     assert worse.figures["high"] == pytest.approx(-0.1)

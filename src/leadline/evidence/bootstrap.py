@@ -1,11 +1,15 @@
 """Bootstrap over groups within folds, and estimates corrected for having chosen (BBC-CV).
 
-Out-of-fold scores of every configuration (site × l2) are kept; a replicate draws, inside each fold, as many groups as
-it has, with replacement. The fitted probes stay as they are: the intervals condition on them.
+Out-of-fold scores of every configuration (site × l2) are kept; a replicate draws, inside each fold, one group fewer
+than it has, with replacement: n draws of n groups would understate a variance by (n − 1)/n, which tells where a fold
+holds few (Rao and Wu 1988, J. Am. Stat. Assoc. 83). The fitted probes stay as they are, and the intervals condition on
+them.
 
 *Correction.* The configuration that is best on a replicate's drawn groups is scored on the groups that it left out;
 the mean over replicates estimates what the choice is worth on new data (Tsamardinos, Greasidou and Borboudakis 2018,
-Bootstrapping the out-of-sample predictions for efficient and accurate cross-validation, Machine Learning 107).
+Bootstrapping the out-of-sample predictions for efficient and accurate cross-validation, Machine Learning 107). A metric
+about a fold's own mean, such as R², is lower on a third of a fold for that reason alone; what left-out groups cost the
+average configuration, which nobody chose, is therefore given back.
 *Interval.* The left-out third of the groups is more variable than the whole; so the interval's shape is that of the
 chosen configuration's metric over the drawn groups, choice repeated in each replicate, centred on the corrected
 estimate.
@@ -34,7 +38,7 @@ __all__ = [
 ]
 
 LEVEL = 0.95
-MIN_GROUPS = 2
+MIN_GROUPS = 3
 
 
 @dataclass(frozen=True)
@@ -72,15 +76,13 @@ def bootstrap_design(fold: np.ndarray, groups: np.ndarray | None, n_replicates: 
         members, local = np.unique(codes[fold == k], return_inverse=True)
         size = len(members)
         fewest = min(fewest, size)
-        drawn = rng.multinomial(size, np.full(size, 1 / size), size=n_replicates).T.astype(np.float32)
+        drawn = rng.multinomial(max(size - 1, 1), np.full(size, 1 / size), size=n_replicates).T.astype(np.float32)
         rows = drawn[local.ravel()]
         ones = np.ones((len(rows), 1), dtype=np.float32)
         weights.append(np.hstack([ones, rows, (rows == 0).astype(np.float32)]))
-    reason = (
-        f"a fold holds {fewest} group; an interval over groups needs {MIN_GROUPS} or more in each fold"
-        if fewest < MIN_GROUPS
-        else ""
-    )
+    holds = f"a fold holds {fewest} group{'s' * (fewest != 1)}"
+    needed = f"an interval over groups needs {MIN_GROUPS} or more in each fold"
+    reason = f"{holds}; {needed}" if fewest < MIN_GROUPS else ""
     return BootstrapDesign(fold, tuple(weights), n_replicates, reason)
 
 
@@ -191,8 +193,9 @@ def select(table: MetricTable, design: BootstrapDesign) -> Selection:
     for name in table.point:
         inside = table.drawn[name][chosen, at].astype(np.float64)
         outside = table.left_out[name][chosen, at].astype(np.float64)
-        # With nothing to choose from there is nothing to correct: the estimate is the metric on all rows.
-        value = float(table.point[name][index]) if n_c == 1 else _mean(outside)
+        # What smaller sets alone cost: the mean over configurations chooses none.
+        cost = table.point[name] - np.array([_mean(row) for row in table.left_out[name].astype(np.float64)])
+        value = float(table.point[name][index]) if n_c == 1 else _mean(outside) + _mean(cost)
         spread = inside - _mean(inside)
         # Every metric here is at most 1, and centring must not carry a replicate beyond it.
         replicates = np.minimum(value + spread, 1.0)

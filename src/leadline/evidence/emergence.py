@@ -73,6 +73,7 @@ def emergence(
     baseline: Selection | None = None,
     chance: float | None = None,
     metric: str | None = None,
+    permutation_p: np.ndarray | None = None,
     alpha: float = 0.05,
     margin: float = 0.0,
 ) -> Emergence:
@@ -86,6 +87,8 @@ def emergence(
     baseline : a reference judged on the same replicates, such as the strongest surface control; the gain is paired.
         Without it the reference is `chance`, and without that the metric's own.
     metric : the primary one by default.
+    permutation_p : (S,) each site's p of a permutation test, for gains over chance: the larger of the two p-values then
+        counts, since replicates that condition on the fitted probes alone find something in random labels too often.
     alpha : level of the tests. margin : the gain that a site must exceed.
 
     Raises
@@ -148,6 +151,8 @@ def emergence(
         )
     n_known = defined.sum(axis=1)
     p_values = (1 + ((gains <= margin) & defined).sum(axis=1)) / (1 + n_known)
+    if permutation_p is not None:
+        p_values = np.fmax(p_values, permutation_p)
     # At the critical gain p just reaches α: the replicate at rank floor(α·(1 + B)) from below lies on the margin.
     rank = np.floor(alpha * (1 + n_known) + 1e-9).astype(int) - 1
     ordered = np.sort(np.where(defined, gains, np.inf), axis=1)

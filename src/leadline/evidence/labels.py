@@ -37,8 +37,8 @@ class Labels:
     rows : (n,) int, the rows of the source that the other arrays describe.
     negative, positive : names of a binary target's classes.
     classes : names of a multiclass or ordinal target's classes, in code order; numbers by default.
-    types : (n,) what a control task may remember a row by (a word, a template), or None.
-    pairs : (n,) which minimal pair a row belongs to, or None.
+    types : (n,) what a control task may remember a row by (a word, a template), or None; "" for a row without one.
+    pairs : (n,) which minimal pair a row belongs to, or None; "" for none.
     candidates : further columns, (n,) each, in which rows that belong together may betray themselves.
 
     Raises
@@ -68,6 +68,12 @@ class Labels:
         for what, values in {**given, "pairs": self.pairs, **self.candidates}.items():
             if values is not None and len(values) != n:
                 raise EvidenceError(f"{what} holds {len(values):,} values for {n:,} rows; give one a row.")
+        for what in ("types", "pairs"):
+            given = getattr(self, what)
+            if given is not None:
+                # A row without one shares it with no other.
+                names = [f"\0{i}" if v is None or str(v) == "" else str(v) for i, v in enumerate(given)]
+                object.__setattr__(self, what, np.array(names, dtype=object))
         if self.kind in ("multiclass", "ordinal"):
             codes = self.Y[:, 0]
             if self.Y.shape[1] != 1 or not np.isfinite(codes).all() or (codes != np.round(codes)).any():

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from leadline.errors import EvidenceError, did_you_mean
+from leadline.errors import EvidenceError, ProbeError, did_you_mean
 from leadline.events import EventSink, stage
 from leadline.evidence.bootstrap import BootstrapDesign, gain
 from leadline.evidence.calibration import Calibration, calibrate, top_label
@@ -34,6 +34,7 @@ from leadline.evidence.robustness import Robustness, robustness
 from leadline.evidence.simplified import Simplified, simplified_transfer
 from leadline.evidence.site_fits import SiteFits, SiteOutcome
 from leadline.evidence.text_features import TextFeatures, text_features
+from leadline.evidence.transfer import shared_rows
 
 if TYPE_CHECKING:
     from leadline.evidence.sweep import Sweep
@@ -174,11 +175,12 @@ class Masked:
 
     Attributes
     ----------
-    giveaways : the words of each fold. changed : (n,) bool, the rows in which one stood.
+    giveaways : the words of each fold. fold : (n,) those folds. changed : (n,) bool, the rows in which one stood.
     source : the activations of the changed rows, in order; None where there are none.
     """
 
     giveaways: Giveaways
+    fold: np.ndarray
     changed: np.ndarray
     source: Source | None = None
 
@@ -273,7 +275,11 @@ def take_measures(
             continue
         with stage(events, "evidence", MEASURES[name].title):
             method: Callable[[], Any] = getattr(take, name)
-            result = method()
+            try:
+                result = method()
+            except (EvidenceError, ProbeError) as error:
+                # One measure that the data do not carry is no reason to lose the others.
+                result = str(error)
         if isinstance(result, str):
             reasons[name] = result
         else:
@@ -318,7 +324,10 @@ class _Take:
         sites = [o.site for o in outcomes]
         alpha = self.sweep.alpha
         metric = PRIMARY[self.labels.kind]
-        found = [emergence(selections, sites, self.design, metric=metric, alpha=alpha)]
+        test = self.sweep.permutation
+        at = [self.sweep.outcomes.index(o) for o in outcomes] if test is not None else []
+        p = None if test is None else test.p_values[at]
+        found = [emergence(selections, sites, self.design, metric=metric, permutation_p=p, alpha=alpha)]
         known = [b for b in self.sweep.baselines if np.isfinite(b.selection.metrics[metric].value)]
         if known:
             strongest = max(known, key=lambda b: b.selection.metrics[metric].value)
@@ -395,6 +404,8 @@ class _Take:
         labels, masked = self.labels, self.masked
         if masked is None:
             return "The masked texts were not read by the model; a study of texts does it."
+        if not np.array_equal(masked.fold, self.fold):
+            return "The words were masked for other folds, whose labels they have seen."
         given = masked.giveaways
         after = None
         if masked.source is not None and masked.changed.any():
@@ -420,6 +431,8 @@ class _Take:
 
     def robustness(self) -> Robustness | str:
         labels = self.labels
+        if self.weights is not None:
+            return "Training rows are balanced already, and the changed conditions draw from all of them."
         variants = labels.types
         if variants is not None and len(np.unique(variants.astype(str))) > MAX_VARIANTS:
             variants = None
@@ -499,6 +512,7 @@ class _Take:
             for name, (source, labels) in self.held_out.items()
         }
         labels = self.labels
+        seen = {name: shared_rows(self.sweep, one) for name, (_, one) in self.held_out.items()}
         return simplified_transfer(
             self.X,
             labels.Y,
@@ -507,6 +521,7 @@ class _Take:
             self.best,
             tests,
             groups=labels.groups,
+            test_folds={name: fold for name, fold in seen.items() if fold is not None},
             n_replicates=self.design.n_replicates,
             seed=self.seed,
         )

@@ -47,6 +47,7 @@ class Sweep:
     baselines, permutation : the controls, the test, which is None if switched off.
     measures : further evidence, each None where it was not asked for.
     held_out : the probes on labelled sets of other distributions.
+    q_value : `permutation.p_max` adjusted for several targets, by whoever swept them; the verdict then goes by it.
     verdicts : the claims, by the rules of `leadline.evidence.verdict`.
     scores : (S, n, c) out-of-fold scores. fold : (n,). labels : what was read.
     """
@@ -70,6 +71,7 @@ class Sweep:
     dtype: str | None
     n_bootstraps: int = 1000
     balanced: bool = False
+    q_value: float | None = None
 
     @cached_property
     def verdicts(self) -> tuple[Verdict, ...]:
@@ -295,6 +297,9 @@ def _judge(sweep: Sweep) -> tuple[Verdict, ...]:
     metric, alpha = PRIMARY[sweep.labels.kind], sweep.alpha
     chance, site = CHANCE[metric], sweep.best_site.name
     p_max = sweep.permutation.p_max if sweep.permutation else None
+    if p_max is not None and sweep.q_value is not None:
+        # One of several targets: its p-value is adjusted for their number.
+        p_max = max(p_max, sweep.q_value)
     first = decodable(metric, chance, sweep.selection.metrics[metric], site, p_max, alpha, sweep.measures.leaks)
     task = sweep.measures.control_task
     second = selective(
@@ -307,11 +312,20 @@ def _judge(sweep: Sweep) -> tuple[Verdict, ...]:
         control=task.control if task is not None else None,
         reason=task.reason if task is not None else sweep.measures.not_taken.get("control_task", ""),
         instead=sweep.measures.random_labels,
+        leaks=sweep.measures.leaks,
     )
     gains = {b.name: (b.title, b.gain, b.p_gain) for b in sweep.baselines}
     leaking = any(b.below_chance and b.below_chance["high"] < chance - LEAK_MARGIN for b in sweep.baselines)
-    third = beyond_surface(metric, gains, first.verdict, alpha, leaking)
-    tests = {h.name: h.metrics[site][metric] for h in sweep.held_out if h.shifted}
-    fourth = general(metric, chance, first.verdict, tests)
+    third = beyond_surface(
+        metric,
+        gains,
+        first.verdict,
+        alpha,
+        leaking,
+        leaks=sweep.measures.leaks,
+        lacks_words=sweep.labels.texts is not None and not {"bag_of_words", "char_ngrams"} & set(gains),
+    )
+    tests = {h.name: (h.metrics[site][metric], h.p_value, h.n_groups) for h in sweep.held_out if h.shifted}
+    fourth = general(metric, chance, first.verdict, tests, alpha)
     later = "Not tested by this version."
     return (first, second, third, fourth, not_tested("used", later), not_tested("where from", later))

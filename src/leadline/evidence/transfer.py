@@ -9,9 +9,11 @@ from typing import Protocol
 import numpy as np
 
 from leadline.errors import EvidenceError
-from leadline.evidence.bootstrap import LEVEL, Estimate
+from leadline.evidence.bootstrap import LEVEL, MIN_GROUPS, Estimate
+from leadline.evidence.giveaway_effect import score_by_fold
 from leadline.evidence.labels import Labels, Source
-from leadline.evidence.metrics import all_metrics, fold_mean
+from leadline.evidence.metrics import PRIMARY, all_metrics, fold_mean
+from leadline.evidence.permutation import draw_shuffles
 from leadline.probes.adapt import at_setting
 from leadline.probes.fit import Family
 from leadline.probes.parallel import map_sites
@@ -28,8 +30,12 @@ __all__ = [
     "hold_out",
     "mahalanobis_cosine",
     "score_correlation",
+    "shared_rows",
     "weighted_metrics",
 ]
+
+
+_MANY = 20_000
 
 
 class _Outcome(Protocol):
@@ -41,6 +47,10 @@ class _Outcome(Protocol):
     def intercept(self) -> np.ndarray: ...
     @property
     def setting(self) -> float: ...
+    @property
+    def fold_coef(self) -> np.ndarray: ...
+    @property
+    def fold_intercept(self) -> np.ndarray: ...
 
 
 class Swept(Protocol):
@@ -54,6 +64,8 @@ class Swept(Protocol):
     def family(self) -> Family: ...
     @property
     def labels(self) -> Labels: ...
+    @property
+    def fold(self) -> np.ndarray: ...
 
 
 @dataclass(frozen=True)
@@ -67,7 +79,10 @@ class HeldOut:
     metrics : {site: {metric: Estimate}}, `centred_accuracy` among them for a binary target.
     best_site : the site that the sweep chose on its training rows.
     cosine : {site: Mahalanobis cosine of the probe with one fitted on this set}; NaN at all sites but the best.
-    n_shared : rows whose group is one of the training rows' too. What a probe remembers of a group helps it there.
+    n_shared : rows whose group, or text, is one of the training rows' too. fold : (n,) which fold's probe scored a row,
+        where there are such rows: one that never saw its group or text; None where the refit scored all.
+    p_value : of the best site's primary metric, against labels that were shuffled as in a permutation test, given the
+        scores; NaN where no shuffle can move a label.
     reason : why there is no cosine, or an empty string.
     """
 
@@ -80,6 +95,8 @@ class HeldOut:
     cosine: dict[str, float]
     n_shared: int
     reason: str
+    p_value: float = float("nan")
+    fold: np.ndarray | None = None
 
     @property
     def best(self) -> dict[str, Estimate]:
@@ -116,7 +133,14 @@ def centred_accuracy(scores: np.ndarray, Y: np.ndarray, W: np.ndarray) -> np.nda
 
 
 def held_out_metrics(
-    scores: np.ndarray, Y: np.ndarray, kind: str, groups: np.ndarray | None, *, n_replicates: int, seed: int
+    scores: np.ndarray,
+    Y: np.ndarray,
+    kind: str,
+    groups: np.ndarray | None,
+    *,
+    n_replicates: int,
+    seed: int,
+    fold: np.ndarray | None = None,
 ) -> dict[str, Estimate]:
     """Metrics of fixed scores with intervals by a bootstrap over groups.
 
@@ -126,6 +150,7 @@ def held_out_metrics(
     Parameters
     ----------
     scores : (n, c), as the kind has them. Y : (n, m). groups : (n,) or None, then each row is its own.
+    fold : (n,) where folds were scored by fits of their own; metrics are then means over folds.
 
     Raises
     ------
@@ -137,12 +162,14 @@ def held_out_metrics(
     codes = group_codes(groups, len(Y))
     n_groups = int(codes.max()) + 1
     rng = np.random.default_rng([seed, 3])
-    drawn = rng.multinomial(n_groups, np.full(n_groups, 1 / n_groups), size=n_replicates).T[codes].astype(np.float32)
+    # One draw fewer than groups, as in `leadline.evidence.bootstrap`.
+    times = rng.multinomial(max(n_groups - 1, 1), np.full(n_groups, 1 / n_groups), size=n_replicates)
+    drawn = times.T[codes].astype(np.float32)
     W = np.hstack([np.ones((len(Y), 1), dtype=np.float32), drawn])
     result = {}
-    for name, values in weighted_metrics(scores, Y, kind, W).items():
+    for name, values in weighted_metrics(scores, Y, kind, W, fold).items():
         replicates = values[1:][np.isfinite(values[1:])]
-        if n_groups < 2 or len(replicates) < 0.9 * n_replicates:
+        if n_groups < MIN_GROUPS or len(replicates) < 0.9 * n_replicates:
             result[name] = Estimate(float(values[0]))
             continue
         low, high = np.quantile(replicates, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
@@ -210,7 +237,11 @@ def hold_out(
     n_replicates: int = 1000,
     seed: int = 0,
 ) -> HeldOut:
-    """Score every site's refit probe on another labelled set.
+    """Score every site's probe on another labelled set.
+
+    The refit does it, unless a set of another distribution has groups or texts that were trained on: then each row is
+    scored by the fit of a fold that never saw its group or text, and metrics are means over folds, as on the training
+    rows.
 
     Parameters
     ----------
@@ -233,34 +264,95 @@ def hold_out(
         )
     reason = _no_probe(labels, sweep.labels)
     best = sweep.best_site
+    # A split of one data set is what its makers made it; on another set no memory of a group may help.
+    fold = shared_rows(sweep, labels, seed=seed) if shifted else None
+    shared = _homes(sweep, labels) >= 0
 
-    def one(outcome: _Outcome) -> tuple[dict[str, Estimate], float]:
+    def one(outcome: _Outcome) -> tuple[dict[str, Estimate], float, float]:
         X = source.read(outcome.site)[labels.rows]
         if X.shape[1] != outcome.coef.shape[1]:
             raise EvidenceError(
                 f"'{name}' has {X.shape[1]} dimensions at {outcome.site}, the probe there {outcome.coef.shape[1]}; "
                 f"extract both with one model."
             )
-        scores = X.astype(np.float64) @ outcome.coef.T + outcome.intercept
-        found = held_out_metrics(scores, Y, kind, labels.groups, n_replicates=n_replicates, seed=seed)
-        if outcome.site != best or reason:
-            return found, float("nan")
+        if fold is None:
+            scores = X.astype(np.float64) @ outcome.coef.T + outcome.intercept
+        else:
+            scores = score_by_fold(X, fold, outcome.fold_coef, outcome.fold_intercept).astype(np.float64)
+        found = held_out_metrics(scores, Y, kind, labels.groups, n_replicates=n_replicates, seed=seed, fold=fold)
+        if outcome.site != best:
+            return found, float("nan"), float("nan")
+        p = _p_value(scores, Y, kind, labels.groups, fold, n_replicates, seed)
+        if reason:
+            return found, float("nan"), p
         own = at_setting(sweep.family, outcome.setting).fit_site(X, Y, np.full(len(Y), -1))
-        return found, mahalanobis_cosine(outcome.coef, own.coef[0], X)
+        return found, mahalanobis_cosine(outcome.coef, own.coef[0], X), p
 
     results = dict(zip([o.site.name for o in sweep.outcomes], map_sites(one, sweep.outcomes), strict=True))
-    seen = set() if sweep.labels.groups is None else set(np.asarray(sweep.labels.groups, dtype=str).tolist()) - {""}
     return HeldOut(
         name=name,
         n_rows=len(Y),
         n_groups=int(group_codes(labels.groups, len(Y)).max()) + 1,
         shifted=shifted,
-        metrics={site: found for site, (found, _) in results.items()},
+        metrics={site: found for site, (found, _, _) in results.items()},
         best_site=best.name,
-        cosine={site: value for site, (_, value) in results.items()},
-        n_shared=0 if labels.groups is None else int(np.isin(np.asarray(labels.groups, dtype=str), list(seen)).sum()),
+        cosine={site: value for site, (_, value, _) in results.items()},
+        n_shared=int(shared.sum()),
         reason=reason,
+        p_value=results[best.name][2],
+        fold=fold,
     )
+
+
+def shared_rows(sweep: Swept, labels: Labels, *, seed: int = 0) -> np.ndarray | None:
+    """(n,) the fold whose fit may score each row of a set with groups or texts that were trained on; None without such.
+
+    A shared row goes to the fold that left its group, or its text, out; the others, which no fit has seen, are dealt to
+    the folds by whole groups.
+    """
+    own = _homes(sweep, labels)
+    if not (own >= 0).any():
+        return None
+    codes = group_codes(labels.groups, len(own))
+    n_folds = int(sweep.fold.max()) + 1
+    dealt = np.random.default_rng([seed, 17]).permutation(np.arange(codes.max() + 1) % n_folds)
+    return np.where(own >= 0, own, dealt[codes])
+
+
+def _homes(sweep: Swept, labels: Labels) -> np.ndarray:
+    """(n,) the fold that holds a row's group, or its text, among the training rows; −1 where none does."""
+    trained = sweep.labels
+    own = np.full(len(labels.Y), -1)
+    for theirs, mine in ((trained.texts, labels.texts), (trained.groups, labels.groups)):
+        if theirs is not None and mine is not None:
+            home = {str(value): int(k) for value, k in zip(theirs, sweep.fold, strict=True) if str(value).strip()}
+            found = np.array([home.get(str(value), -1) for value in mine])
+            own = np.where(found >= 0, found, own)
+    return own
+
+
+def _p_value(
+    scores: np.ndarray,
+    Y: np.ndarray,
+    kind: str,
+    groups: np.ndarray | None,
+    fold: np.ndarray | None,
+    n_permutations: int,
+    seed: int,
+) -> float:
+    """One-sided p of the primary metric of fixed scores, p = (1 + k) / (1 + B); labels move as the groups allow."""
+    try:
+        # Metrics of many classes on many rows cost seconds a hundred.
+        most = 999 if len(Y) * scores.shape[1] <= _MANY else 199
+        shuffles = draw_shuffles(Y, groups, max(min(n_permutations, most), 19), seed)
+    except EvidenceError:
+        # Every group holds the same label: nothing can be tested.
+        return float("nan")
+    W = np.ones((len(Y), 1), dtype=np.float32)
+    metric = PRIMARY[kind]
+    found = np.array([float(weighted_metrics(scores, Y[index], kind, W, fold)[metric][0]) for index in shuffles.index])
+    observed, null = found[0], np.where(np.isfinite(found[1:]), found[1:], np.inf)
+    return float((1 + (null >= observed).sum()) / (1 + len(null))) if np.isfinite(observed) else float("nan")
 
 
 def _no_probe(labels: Labels, trained: Labels) -> str:

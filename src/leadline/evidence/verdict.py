@@ -16,8 +16,10 @@ from leadline.evidence.bootstrap import Estimate
 
 __all__ = [
     "CLAIMS",
+    "FEWEST_GROUPS",
     "LEAK_MARGIN",
     "MARGINS",
+    "METRIC_TITLES",
     "Verdict",
     "beyond_surface",
     "decodable",
@@ -32,6 +34,11 @@ CLAIMS = ("decodable", "selective", "beyond surface", "general", "used", "where 
 # as selective; and the best surface baseline to count as beyond surface.
 _MARGINS = {"decodable": 0.05, "selective": 0.05, "beyond surface": 0.02, "general": 0.05}
 MARGINS = {"auroc": _MARGINS, "r2": _MARGINS, "concordance": _MARGINS}
+
+METRIC_TITLES = {"auroc": "AUROC", "r2": "R²", "concordance": "Concordance"}
+
+# With fewer groups than this in a test set, intervals and shuffles over groups are not to be relied on.
+FEWEST_GROUPS = 6
 
 # A baseline whose upper bound lies this far below chance betrays rows that belong together, split by the folds.
 LEAK_MARGIN = 0.05
@@ -75,7 +82,7 @@ def decodable(
     leaks : what shows that the folds split rows that belong together, a clause each; the claim is then not awarded.
     """
     line = chance + MARGINS[metric]["decodable"]
-    shown = _NAMES[metric]
+    shown = METRIC_TITLES[metric]
     rule = (
         f"supported if the lower bound of the best site's {shown}, corrected for the choice, exceeds {line:.2f} and "
         f"the p-value of the maximum over all sites is at most {alpha:g}; "
@@ -115,6 +122,7 @@ def selective(
     control: Estimate | None = None,
     reason: str = "",
     instead: str = "",
+    leaks: Sequence[str] = (),
 ) -> Verdict:
     """Does the probe read the concept, or could it have learnt any labelling of the same types?
 
@@ -124,8 +132,9 @@ def selective(
         Liang 2019), paired on the rows whose type recurs; None where it was not, or could not be, run.
     p : one-sided. task, control : the two figures. reason : why there is none.
     instead : a sentence on the code length of random labels, which stands in where no type recurs.
+    leaks : as of `decodable`; the claim is then neither awarded nor refuted.
     """
-    margin, shown = MARGINS[metric]["selective"], _NAMES[metric]
+    margin, shown = MARGINS[metric]["selective"], METRIC_TITLES[metric]
     rule = (
         f"supported if the probe's {shown} exceeds that of a control task with random labels for each type by more "
         f"than {margin:.2f} (lower bound) with p at most {alpha:g}, and the concept is decodable; refuted if the upper "
@@ -145,7 +154,11 @@ def selective(
     )
     sentence = {
         "supported": f"The probe reads the concept and does not merely remember types: {text}.",
-        "refuted": f"The probe reads random labels of the same types as well as the concept: {text}.",
+        "refuted": (
+            f"The probe reads neither the concept nor random labels of the same types: {text}."
+            if decodes == "refuted"
+            else f"The probe reads random labels of the same types as well as the concept: {text}."
+        ),
         "inconclusive": f"The data do not decide whether the probe does more than remember types: {text}.",
     }[word]
     figures = {
@@ -158,34 +171,44 @@ def selective(
         "margin": margin,
         "alpha": alpha,
     }
+    if leaks and word in ("supported", "refuted"):
+        word, sentence = "inconclusive", f"The figures cannot be trusted ({text}): {'; '.join(leaks)}."
     return Verdict("selective", word, sentence, rule, figures)
 
 
-def general(metric: str, chance: float, decodes: str, tests: Mapping[str, Estimate]) -> Verdict:
+def general(
+    metric: str, chance: float, decodes: str, tests: Mapping[str, tuple[Estimate, float, int]], alpha: float
+) -> Verdict:
     """Does the chosen probe, as it is, read the concept on labelled data of other distributions?
 
     The claim is that it does on all of them, so each must pass and no further correction is due (Berger 1982).
 
     Parameters
     ----------
-    tests : {name: the probe's metric there}, of sets from another distribution than the one it was fitted on.
+    tests : {name: (the probe's metric there, its p, the number of groups)}, of sets from another distribution than the
+        one it was fitted on.
     """
-    line, shown = chance + MARGINS[metric]["general"], _NAMES[metric]
+    line, shown = chance + MARGINS[metric]["general"], METRIC_TITLES[metric]
     rule = (
-        f"supported if the chosen probe's {shown}, without refitting, has its lower bound above {line:.2f} on every "
-        f"labelled set of another distribution, and the concept is decodable; refuted if its upper bound is below "
-        f"{line:.2f} on some set; not tested without such a set"
+        f"supported if the chosen probe's {shown}, without refitting, has its lower bound above {line:.2f} and p at "
+        f"most {alpha:g} on every labelled set of another distribution, and the concept is decodable; refuted if its "
+        f"upper bound is below {line:.2f} on some set; sets of fewer than {FEWEST_GROUPS} groups decide nothing; rows "
+        f"whose group or text was trained on are scored by a fold that never saw it; not tested without such a set"
     )
     if not tests:
         said = "No labelled set of another distribution was given (`test:` in a study)."
         return Verdict("general", "not tested", said, rule)
-    known = {name: e for name, e in tests.items() if np.isfinite([e.low, e.high]).all()}
+    known = {
+        name: e
+        for name, (e, _, n_groups) in tests.items()
+        if np.isfinite([e.low, e.high]).all() and n_groups >= FEWEST_GROUPS
+    }
     if not known:
         return Verdict("general", "not tested", "No interval can be given: too few groups in the test sets.", rule)
     if decodes == "not tested":
         return Verdict("general", "not tested", "Whether the concept is decodable was not tested.", rule)
     failing = [name for name, e in known.items() if e.high < line]
-    passing = [name for name, e in known.items() if e.low > line]
+    passing = [name for name, e in known.items() if e.low > line and tests[name][1] <= alpha]
     if failing:
         word = "refuted"
         worst = min(failing, key=lambda name: known[name].high)
@@ -208,6 +231,7 @@ def general(metric: str, chance: float, decodes: str, tests: Mapping[str, Estima
         metric: e.value,
         "low": e.low,
         "high": e.high,
+        "p": tests[worst][1],
         "line": line,
         "n_sets": float(len(tests)),
         "n_failing": float(len(failing)),
@@ -217,7 +241,14 @@ def general(metric: str, chance: float, decodes: str, tests: Mapping[str, Estima
 
 
 def beyond_surface(
-    metric: str, gains: dict[str, tuple[str, Estimate, float]], decodes: str, alpha: float, leaking: bool
+    metric: str,
+    gains: dict[str, tuple[str, Estimate, float]],
+    decodes: str,
+    alpha: float,
+    leaking: bool,
+    *,
+    leaks: Sequence[str] = (),
+    lacks_words: bool = False,
 ) -> Verdict:
     """Does the probe say more than every surface baseline?
 
@@ -229,13 +260,17 @@ def beyond_surface(
     gains : {baseline: (title, paired gain of the probe over it, one-sided p)}.
     decodes : how `decodable` ended; what cannot be read cannot be beyond surface.
     leaking : a baseline lies below chance by more than `LEAK_MARGIN`, so that the comparison is not trusted.
+    leaks : as of `decodable`: a baseline profits from what the folds split as the probe does, so that the claim is then
+        neither awarded nor refuted.
+    lacks_words : the rows are texts and no baseline of their words was run, without which nothing is awarded.
     """
     margin = MARGINS[metric]["beyond surface"]
-    shown = _NAMES[metric]
+    shown = METRIC_TITLES[metric]
     rule = (
         f"supported if the probe's {shown} exceeds that of every surface baseline on the same folds, with the lower "
         f"bound of each paired gain above {margin:.2f} and each p at most {alpha:g}, and the concept is decodable; "
-        f"refuted if the upper bound of some gain is below {margin:.2f}"
+        f"refuted if the upper bound of some gain is below {margin:.2f}; not awarded without a baseline of the text's "
+        f"words or characters, and withheld while the folds split rows that belong together"
     )
     if not gains:
         return Verdict("beyond surface", "not tested", "No surface baseline was run.", rule)
@@ -266,10 +301,14 @@ def beyond_surface(
         "margin": margin,
         "alpha": alpha,
     }
-    text = (
-        f"{shown} {estimate.value:+.3f} [{estimate.low:+.3f}, {estimate.high:+.3f}] over the closest one, "
-        f"{title.lower()}"
-    )
+    closest = "the only baseline" if len(gains) == 1 else f"the closest of {len(gains)} baselines"
+    text = f"{shown} {estimate.value:+.3f} [{estimate.low:+.3f}, {estimate.high:+.3f}] over {closest}, {title.lower()}"
+    if leaks and word in ("supported", "refuted"):
+        said = f"The gain over the surface cannot be trusted ({text}): {'; '.join(leaks)}."
+        return Verdict("beyond surface", "inconclusive", said, rule, figures)
+    if lacks_words and word == "supported":
+        said = f"No baseline of the text's words or characters was run, so the gain says little ({text})."
+        return Verdict("beyond surface", "inconclusive", said, rule, figures)
     if leaking and word == "supported":
         return Verdict(
             "beyond surface",
@@ -285,6 +324,3 @@ def beyond_surface(
         "inconclusive": f"The data do not decide whether the probe says more than the text's surface: {text}.",
     }[word]
     return Verdict("beyond surface", word, sentence, rule, figures)
-
-
-_NAMES = {"auroc": "AUROC", "r2": "R²", "concordance": "Concordance"}

@@ -43,7 +43,7 @@ def draw_groups(
     Parameters
     ----------
     n : rows. n_replicates : B. groups : (n,) labels that are drawn whole; each row is its own without them.
-    fold : (n,) int; each fold draws as many groups as it has.
+    fold : (n,) int; each fold draws one group fewer than it has (Rao and Wu 1988), with weights that make up for it.
 
     Raises
     ------
@@ -58,8 +58,9 @@ def draw_groups(
     for k in np.unique(part):
         members, local = np.unique(codes[part == k], return_inverse=True)
         size = len(members)
-        times = rng.multinomial(size, np.full(size, 1 / size), size=n_replicates).T
-        drawn[part == k, 1:] = times[local.ravel()]
+        # One draw fewer than groups, weighted up to as many: n of n would understate a variance by (n − 1)/n.
+        times = rng.multinomial(max(size - 1, 1), np.full(size, 1 / size), size=n_replicates).T
+        drawn[part == k, 1:] = times[local.ravel()] * (size / max(size - 1, 1))
     return drawn
 
 

@@ -31,6 +31,7 @@ __all__ = [
     "long_table",
     "methods",
     "model_summary",
+    "q_values",
     "target_result",
     "test_result",
 ]
@@ -118,10 +119,15 @@ def _site(outcome: SiteOutcome, permutation: PermutationTest | None, index: int,
 def test_result(tested: HeldOut, source: str, note: str) -> schema.TestResult:
     """A second labelled set: the chosen site's figures, and every site's for the curve."""
     notes = [note] if note else []
-    if tested.n_shared and tested.shifted:
+    if tested.n_shared:
+        how = (
+            "every row was scored by the probe of a fold that never saw its group or text"
+            if tested.fold is not None
+            else "what the probe remembers of them helps it here"
+        )
         notes.append(
-            f"{tested.n_shared:,} of its {tested.n_rows:,} rows are of groups that the probe was trained on too: what "
-            f"it remembers of them helps it here."
+            f"{tested.n_shared:,} of its {tested.n_rows:,} rows have a group, or a text, that the probe was trained on "
+            f"too: {how}."
         )
     return schema.TestResult(
         name=tested.name,
@@ -135,17 +141,16 @@ def test_result(tested: HeldOut, source: str, note: str) -> schema.TestResult:
     )
 
 
-def with_q_values(targets: list[schema.TargetResult]) -> list[schema.TargetResult]:
-    """The targets with p-values adjusted for their number, where there are several with one.
+def q_values(sweeps: Mapping[str, Sweep]) -> dict[str, float]:
+    """{target: its p-value for the best of all sites, adjusted for the number of targets}; empty for one target.
 
     Targets of one study share rows, so that their tests depend on each other in any way: Benjamini and Yekutieli.
     """
-    known = [t for t in targets if t.permutation is not None and t.permutation.p_max is not None]
+    known = {name: s.permutation.p_max for name, s in sweeps.items() if s.permutation is not None}
+    known = {name: p for name, p in known.items() if math.isfinite(p)}
     if len(known) < 2:
-        return targets
-    q = benjamini_yekutieli([float(t.permutation.p_max or 1.0) for t in known if t.permutation is not None])
-    by_name = {t.target: float(value) for t, value in zip(known, q, strict=True)}
-    return [t.model_copy(update={"q_value": by_name.get(t.target)}) for t in targets]
+        return {}
+    return dict(zip(known, map(float, benjamini_yekutieli(list(known.values()))), strict=True))
 
 
 def target_result(
@@ -256,6 +261,7 @@ def target_result(
         most_wrong=_most_wrong(data, target, sweep),
         tests=[test_result(h, *sets[h.name]) for h in sorted(sweep.held_out, key=lambda h: h.shifted)],
         measures=measured(sweep, data),
+        q_value=sweep.q_value,
     )
 
 
@@ -411,7 +417,8 @@ def methods(config: StudyConfig, data: Dataset, acts: Activations, sweeps: dict[
         )
     if len(sweeps) > 1:
         lines.append(
-            "P-values of several targets are adjusted for their number (Benjamini and Yekutieli 2001) as q-values."
+            "P-values of several targets are adjusted for their number as q-values, by which verdicts are judged "
+            "(Benjamini and Yekutieli 2001)."
         )
     if config.test or len(data.test_rows):
         lines.append(

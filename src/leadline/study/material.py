@@ -110,11 +110,11 @@ def _masked(config: StudyConfig, store: _Stores, data: Dataset, target: str, sit
     given = giveaway_words(labels.texts, labels.Y, labels.kind, fold, labels.groups)
     texts = mask_texts(list(labels.texts or ()), given, fold)
     if not texts.changed.any():
-        return Masked(given, texts.changed)
+        return Masked(given, fold, texts.changed)
     at = np.flatnonzero(texts.changed)
     rows = data.select(labels.rows[at])
     rows = replace(rows, name=f"{data.name}, masked", inputs=tuple(texts.texts[i] for i in at))
-    return Masked(given, texts.changed, store.extract(f"masked-{file_name(target)}", rows, sites, config.tokens))
+    return Masked(given, fold, texts.changed, store.extract(f"masked-{file_name(target)}", rows, sites, config.tokens))
 
 
 def _embeddings(sites: Sequence[Site]) -> Site:

@@ -12,7 +12,7 @@ import resource
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -187,15 +187,17 @@ def _run(
         if len(data.test_rows):
             own = {f"{data.name}: test split": (acts, labels_of(data, target, rows=data.test_rows))}
             result = result.tried_on(own, shifted=False)
+        sweeps[target.name] = result
+    q = describe.q_values(sweeps)
+    crossing = next((f.message for f in findings if f.code == "group_crosses_split"), "")
+    where = {name: (one.source, "") for name, one in tests.items()}
+    where[f"{data.name}: test split"] = (data.source, crossing)
+    for target in data.targets:
+        result = sweeps[target.name] = replace(sweeps[target.name], q_value=q.get(target.name))
         found = (*leak_findings(data, target, result), *fold_findings(data, target, result))
         _warn(events, found)
         probe_files = _write_probes(folder / "probes", result)
-        sweeps[target.name] = result
-        where = {name: (one.source, "") for name, one in tests.items()}
-        crossing = next((f.message for f in findings if f.code == "group_crosses_split"), "")
-        where[f"{data.name}: test split"] = (data.source, crossing)
         targets.append(describe.target_result(data, target, result, found, where, probe_files, config))
-    targets = describe.with_q_values(targets)
     _write_scores(folder / "scores.parquet", data, sweeps)
     results = Results(
         name=config.name or data.name,

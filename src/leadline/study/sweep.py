@@ -19,7 +19,7 @@ from leadline.evidence.labels import Labels, Source
 from leadline.evidence.measures import DEFAULT_MEASURES, SAFEGUARDS
 from leadline.evidence.metrics import CHANCE, PRIMARY
 from leadline.evidence.sweep import Sweep, sweep_target
-from leadline.evidence.verdict import LEAK_MARGIN
+from leadline.evidence.verdict import LEAK_MARGIN, METRIC_TITLES
 from leadline.probes import Family
 from leadline.probes.adapt import default_family
 
@@ -192,7 +192,15 @@ def matching_target(target: Target, data: Dataset, name: str) -> Target:
 
 def labels_of(data: Dataset, target: Target, *, rows: np.ndarray | None = None) -> Labels:
     """The training rows of a data set, or those that are given, as the evidence reads them."""
-    rows = data.train_rows if rows is None else rows
+    if rows is None:
+        rows = data.train_rows
+        codes = target.values[rows, 0]
+        absent = [c for i, c in enumerate(target.classes) if not (codes == i).any()]
+        if absent and target.kind in ("multiclass", "ordinal"):
+            raise DataError(
+                f"no training row of '{data.name}' is '{absent[0]}' of target '{target.name}', so nothing can be "
+                f"learnt of it; give rows of it, or leave those of the test split out (Dataset.keep_classes)."
+            )
     texts = data.texts
     if data.span_column is not None:
         # The surface of a word is the word: all words of a sentence have its text in common.
@@ -203,7 +211,7 @@ def labels_of(data: Dataset, target: Target, *, rows: np.ndarray | None = None) 
         kind=target.kind,
         Y=target.values[rows],
         groups=None if data.groups is None else data.groups[rows],
-        texts=[texts[i] for i in rows],
+        texts=[texts[i] for i in rows] if data.has_text and any(texts) else None,
         rows=rows,
         negative=target.negative,
         positive=target.positive,
@@ -292,7 +300,8 @@ def leak_findings(data: Dataset, target: Target, result: Sweep) -> tuple[Finding
         Finding(
             "below_chance",
             "warning" if far or pairing is not None else "note",
-            f"{worst.title} falls to AUROC {figures['auroc']:.2f} (accuracy {figures['accuracy']:.2f}), "
+            f"{worst.title} falls to {METRIC_TITLES[metric]} {figures[metric]:.2f} (accuracy "
+            f"{figures['accuracy']:.2f}), "
             f"{'far' if far else 'slightly but significantly'} below chance, which happens when rows that belong "
             f"together are split by the folds. {advice}",
         ),
