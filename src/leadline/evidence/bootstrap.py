@@ -20,6 +20,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import scipy.stats
 
 from leadline.errors import EvidenceError
 from leadline.evidence.metrics import METRICS, PRIMARY, all_metrics, fold_mean, pair_accuracy
@@ -51,12 +52,15 @@ class BootstrapDesign:
     weights : one (n_fold, 1 + 2·B) float32 array a fold: ones, then the B drawn weightings, then the B left-out ones.
     n_replicates : B.
     reason : why no interval can be given, or an empty string.
+    widening : by how much Student's t with as many degrees of freedom as groups less folds exceeds the normal quantile:
+        with few groups their spread is itself uncertain, and intervals are that much wider about their estimate.
     """
 
     fold: np.ndarray
     weights: tuple[np.ndarray, ...]
     n_replicates: int
     reason: str
+    widening: float = 1.0
 
 
 def bootstrap_design(fold: np.ndarray, groups: np.ndarray | None, n_replicates: int, seed: int) -> BootstrapDesign:
@@ -71,11 +75,11 @@ def bootstrap_design(fold: np.ndarray, groups: np.ndarray | None, n_replicates: 
     rng = np.random.default_rng([seed, 1])
     codes = group_codes(groups, len(fold))
     weights = []
-    fewest = len(fold)
+    fewest, n_groups = len(fold), 0
     for k in range(int(fold.max()) + 1):
         members, local = np.unique(codes[fold == k], return_inverse=True)
         size = len(members)
-        fewest = min(fewest, size)
+        fewest, n_groups = min(fewest, size), n_groups + size
         drawn = rng.multinomial(max(size - 1, 1), np.full(size, 1 / size), size=n_replicates).T.astype(np.float32)
         rows = drawn[local.ravel()]
         ones = np.ones((len(rows), 1), dtype=np.float32)
@@ -83,7 +87,15 @@ def bootstrap_design(fold: np.ndarray, groups: np.ndarray | None, n_replicates: 
     holds = f"a fold holds {fewest} group{'s' * (fewest != 1)}"
     needed = f"an interval over groups needs {MIN_GROUPS} or more in each fold"
     reason = f"{holds}; {needed}" if fewest < MIN_GROUPS else ""
-    return BootstrapDesign(fold, tuple(weights), n_replicates, reason)
+    return BootstrapDesign(fold, tuple(weights), n_replicates, reason, widening(n_groups - len(weights)))
+
+
+def widening(freedom: int) -> float:
+    """The ratio of Student's t to the normal quantile at the interval's level."""
+    if freedom < 1:
+        return float("nan")
+    tail = (1 + LEVEL) / 2
+    return float(scipy.stats.t.ppf(tail, freedom) / scipy.stats.norm.ppf(tail))
 
 
 @dataclass(frozen=True)
@@ -230,4 +242,5 @@ def _interval(value: float, replicates: np.ndarray, design: BootstrapDesign) -> 
     if design.reason or len(finite) < 0.9 * len(replicates):
         return Estimate(value)
     low, high = np.quantile(finite, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Estimate(value, float(low), float(high))
+    low, high = (value + (end - value) * design.widening for end in (low, high))
+    return Estimate(value, float(low), float(min(high, 1.0)))

@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 
 from leadline.errors import EvidenceError
-from leadline.evidence.bootstrap import LEVEL, MIN_GROUPS, Estimate
+from leadline.evidence.bootstrap import LEVEL, MIN_GROUPS, Estimate, widening
 from leadline.evidence.giveaway_effect import score_by_fold
 from leadline.evidence.labels import Labels, Source
 from leadline.evidence.metrics import PRIMARY, all_metrics, fold_mean
@@ -167,13 +167,16 @@ def held_out_metrics(
     drawn = times.T[codes].astype(np.float32)
     W = np.hstack([np.ones((len(Y), 1), dtype=np.float32), drawn])
     result = {}
+    wider = widening(n_groups - (1 if fold is None else len(np.unique(fold))))
     for name, values in weighted_metrics(scores, Y, kind, W, fold).items():
         replicates = values[1:][np.isfinite(values[1:])]
         if n_groups < MIN_GROUPS or len(replicates) < 0.9 * n_replicates:
             result[name] = Estimate(float(values[0]))
             continue
-        low, high = np.quantile(replicates, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-        result[name] = Estimate(float(values[0]), float(low), float(high))
+        value = float(values[0])
+        ends = np.quantile(replicates, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+        low, high = (value + (float(end) - value) * wider for end in ends)
+        result[name] = Estimate(value, low, min(high, 1.0))
     return result
 
 

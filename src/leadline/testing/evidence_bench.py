@@ -66,7 +66,7 @@ class CaseResult:
 class NullResult:
     """A null family over its draws: how often the claim that is false was found `supported`, by Leadline and the peer.
 
-    `peer_supported` is None where the peer has no answer to the claim.
+    `peer_supported` is None where the peer has no answer to the claim. `partial` : as of `Null`.
     """
 
     name: str
@@ -75,6 +75,7 @@ class NullResult:
     words: Mapping[str, int]
     n: int
     peer_supported: int | None
+    partial: bool = False
 
     @property
     def n_supported(self) -> int:
@@ -114,7 +115,9 @@ class EvidenceBench:
         """How often "beyond surface" was supported where the surface is the label."""
         cases = [c for c in self.cases if "supported" not in c.allowed.get("beyond surface", {"supported"})]
         found = sum(c.words["beyond surface"].get("supported", 0) for c in cases)
-        return found + sum(null.n_supported for null in self.nulls if null.claim == "beyond surface")
+        return found + sum(
+            null.n_supported for null in self.nulls if null.claim == "beyond surface" and not null.partial
+        )
 
     def as_json(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""
@@ -317,4 +320,5 @@ def _null_result(null: Null, runs: Sequence[_Run]) -> NullResult:
         words=dict(sorted(Counter(run.verdicts[null.claim] for run in runs).items())),
         n=len(runs),
         peer_supported=sum(peers) if peers else None,
+        partial=null.partial,
     )

@@ -13,8 +13,10 @@ from dataclasses import dataclass
 from leadline.testing.planted import (
     Planted,
     domains,
+    equal_surface,
     group_is_label,
     group_offsets,
+    group_signs,
     linear_concept,
     memorising_probe,
     near_duplicates,
@@ -36,13 +38,14 @@ class Null:
     Attributes
     ----------
     name : as the tables have it. claim : what is false here. about : why one might claim it all the same.
-    draw : from a seed to data.
+    draw : from a seed to data. partial : the surface says as much as the layers do, and is not the label itself.
     """
 
     name: str
     claim: str
     about: str
     draw: Callable[[int], Planted]
+    partial: bool = False
 
 
 def _bow(seed: int, n_words: int, flipped: float) -> Planted:
@@ -142,6 +145,20 @@ NULLS: tuple[Null, ...] = (
         lambda s: pairs_apart(s, n_pairs=80, d=16, n_layers=2, text_controls=("bag_of_words",)),
     ),
     Null(
+        "equal surface, 10 groups",
+        "beyond surface",
+        "a surface source says as much, more or less by group, in 10 groups",
+        lambda s: equal_surface(s, n_groups=10),
+        partial=True,
+    ),
+    Null(
+        "equal surface, 15 groups",
+        "beyond surface",
+        "the same in 15 groups",
+        lambda s: equal_surface(s, n_groups=15),
+        partial=True,
+    ),
+    Null(
         "type is label",
         "selective",
         "the label is a random function of the type",
@@ -158,6 +175,18 @@ NULLS: tuple[Null, ...] = (
         "general",
         "the concept means the opposite on one of two shifted sets",
         lambda s: domains(s, relations=("same", "flipped"), n=160, n_other=160, d=16, n_layers=2),
+    ),
+    Null(
+        "signs by group, 6",
+        "general",
+        "on the shifted set the concept turns round in some of 6 groups, at random",
+        lambda s: group_signs(s, n_groups=6),
+    ),
+    Null(
+        "signs by group, 12",
+        "general",
+        "the same with 12 groups",
+        lambda s: group_signs(s, n_groups=12),
     ),
     Null(
         "at the margin",

@@ -20,6 +20,7 @@ from leadline.testing.planted.concepts import (
     xor,
 )
 from leadline.testing.planted.domains import domains, simplified
+from leadline.testing.planted.few_groups import equal_surface, group_signs
 from leadline.testing.planted.record import Planted
 from leadline.testing.planted.surfaces import (
     beyond_surface,
@@ -33,8 +34,10 @@ __all__ = [
     "Planted",
     "beyond_surface",
     "domains",
+    "equal_surface",
     "group_is_label",
     "group_offsets",
+    "group_signs",
     "linear_concept",
     "memorising_probe",
     "near_duplicates",
