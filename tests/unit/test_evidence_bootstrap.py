@@ -94,3 +94,36 @@ def test_gain_is_paired_and_antisymmetric():
     clear, p = gain(one, null, "auroc", design)
     assert clear.low > 0.2
     assert p == pytest.approx(1 / 301)
+
+
+def test_r2_is_not_charged_for_small_sets_where_nothing_is_chosen():
+    """Settings that hardly differ leave nothing to correct, however few groups a fold has."""
+    rng = np.random.default_rng(3)
+    n, n_groups = 90, 15
+    group = np.repeat(np.arange(n_groups), n // n_groups)
+    fold = group % 5
+    y = (rng.normal(size=n_groups)[group] + rng.normal(size=n))[:, None]
+    one = y + rng.normal(size=(n, 1))
+    scores = np.stack([one + 1e-6 * rng.normal(size=(n, 1)) for _ in range(7)]).astype(np.float32)
+    design = bootstrap_design(fold, group, 400, 0)
+    table = metric_table(scores, y, "continuous", design)
+    found = select(table, design)
+    assert found.metrics["r2"].value == pytest.approx(found.naive["r2"], abs=0.02)
+    # Left-out thirds alone put it far lower.
+    assert np.nanmean(table.left_out["r2"]) < found.naive["r2"] - 0.05
+
+
+def test_intervals_of_few_groups_cover_as_often_as_they_say():
+    """Means of group effects, 3 groups in each of 5 folds: n draws of n groups would cover in some 80%."""
+    hits = 0
+    for seed in range(120):
+        rng = np.random.default_rng(seed)
+        group = np.repeat(np.arange(15), 10)
+        fold = group % 5
+        y = np.tile([0.0, 1.0], 75)
+        # A score that separates the classes by as much as its group has it; the mean AUROC over groups is one half.
+        scores = (np.where(y > 0, 1, -1) * rng.normal(size=15)[group] + rng.normal(size=150))[None, :, None]
+        design = bootstrap_design(fold, group, 200, seed)
+        e = select(metric_table(scores.astype(np.float32), y[:, None], "binary", design), design).metrics["auroc"]
+        hits += e.low <= 0.5 <= e.high
+    assert hits / 120 >= 0.88

@@ -1,5 +1,8 @@
+import tracemalloc
+
 import numpy as np
 import pytest
+from scipy.stats import binom
 
 from leadline.errors import EvidenceError
 from leadline.evidence.duplicates import cluster_cap, split_duplicates
@@ -197,6 +200,63 @@ def test_a_blockwise_search_equals_brute_force_and_says_what_it_sampled():
     assert sampled.leaks
     assert sampled.n_compared == 150
     assert any("150 of 400" in note for note in sampled.notes)
+
+
+def near_pairs_by_brute_force(Z, k, dimension, median):
+    """The rules of `near_rows` on the whole matrix of distances, in loops."""
+    n = len(Z)
+    distance = np.linalg.norm(Z[:, None].astype(np.float64) - Z, axis=2)
+    np.fill_diagonal(distance, np.inf)
+    reach = np.sort(distance, axis=1)[:, k - 1]
+    limit = np.minimum(0.1 * median, (0.05 / (n * (k - 1))) ** (1 / dimension) * reach)
+    relative = np.where((reach > 5e-3 * median)[:, None], distance / limit[:, None], np.inf)
+    # A pair counts once: in units of the earlier row, where it lies within that row's reach.
+    once = [
+        relative[j, i] if relative[j, i] < 4 else relative[i, j]
+        for i in range(n)
+        for j in range(i)
+        if min(relative[i, j], relative[j, i]) < 4
+    ]
+    once = np.array(once)
+    found = 0.0
+    for limit_at in 2.0 ** -np.arange(8):
+        if found or not (once < limit_at).any():
+            break
+        for edge in (limit_at, np.sqrt(2) * limit_at, 2 * limit_at):
+            below, twice = (once < edge).sum(), (once < 2 * edge).sum()
+            if twice <= 1.5 * below and binom.cdf(twice - below, twice, 0.5) < 1e-3:
+                found = limit_at
+    return set(map(tuple, np.argwhere((relative < found) | ((relative < 1) & (distance < 1e-5 * median)))))
+
+
+@pytest.mark.parametrize("d", [4, 32, 200])
+@pytest.mark.parametrize("jitter", [0.0, 0.02, 0.1])
+@pytest.mark.parametrize("clusters", [None, 2, 30])
+def test_pairs_by_block_equal_those_of_the_whole_matrix_of_distances(d, jitter, clusters):
+    rng = np.random.default_rng([18, d, clusters or 0])
+    X, _ = copies(rng, d, jitter, n_base=75)
+    if clusters:
+        X = rng.normal(size=(clusters, d))[rng.integers(clusters, size=300)] + 0.07 * X
+    Z = standardised_rows(X.astype(np.float32), 0)
+    found = near_rows(Z, 10)
+    assert found.reason == ""
+    assert set(map(tuple, found.pairs)) == near_pairs_by_brute_force(Z, 11, found.dimension, found.median)
+    assert len(found.pairs) > 500 or d == 4 or clusters
+
+
+def test_tight_clusters_take_no_memory_for_each_pair_of_their_rows():
+    rng = np.random.default_rng(19)
+    X = (rng.normal(size=(3, 64))[np.arange(1200) % 3] + 0.05 * rng.normal(size=(1200, 64))).astype(np.float32)
+    Z = standardised_rows(X, 0)
+    tracemalloc.start()
+    try:
+        found = near_rows(Z, 10)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    # One float64 row of features for each of 480,000 pairs would take 250 MB.
+    assert peak < 100e6
+    assert (len(found.pairs), found.reason) == (0, "")
 
 
 def test_two_equal_pairs_are_found_and_two_near_ones_are_not_told_from_chance():

@@ -111,3 +111,33 @@ def test_labels_that_do_not_fit_are_refused():
         Labels("t", ("t",), "ordinal", np.array([[0.0], [4.0]]), None, None, np.arange(2), classes=("a", "b"))
     with pytest.raises(EvidenceError, match="types holds 1 values for 2 rows"):
         Labels("t", ("t",), "binary", np.array([[0.0], [1.0]]), None, None, np.arange(2), types=np.array(["x"]))
+
+
+def test_rows_without_a_type_or_a_pair_share_none():
+    Y = np.tile([[0.0], [1.0]], (20, 1))
+    blank = np.array(["", "a", None, "a"] * 10, dtype=object)
+    found = Labels("t", ("t",), "binary", Y, None, None, np.arange(40), types=blank, pairs=blank)
+    assert len(set(found.types)) == len(set(found.pairs)) == 21
+
+
+def test_one_of_several_targets_is_judged_by_its_q_value():
+    from dataclasses import replace
+
+    source, labels = planted("multiclass")
+    found = sweep_target(source, Logistic(), labels, **SMALL)
+    assert found.verdicts[0].verdict == "supported"
+    assert replace(found, q_value=0.2).verdicts[0].verdict == "inconclusive"
+
+
+def test_a_measure_that_the_data_do_not_carry_loses_no_run(monkeypatch):
+    from leadline.evidence import measures
+
+    def fails(*args, **kwargs):
+        raise EvidenceError("too few rows for this.")
+
+    monkeypatch.setattr(measures, "code_length", fails)
+    source, labels = planted("multiclass")
+    found = sweep_target(source, Logistic(), labels, measures=("code_length", "emergence"), **SMALL)
+    assert found.measures.code_length is None
+    assert found.measures.not_taken["code_length"] == "too few rows for this."
+    assert found.measures.emergence[0].site == "resid_post.1"

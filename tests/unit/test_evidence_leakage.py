@@ -31,7 +31,9 @@ def test_an_identity_that_holds_the_label_is_found_until_the_folds_keep_it_whole
     assert found.covered > 0.9
     assert found.metric.value > 0.95
     assert found.metric.low > 0.9
-    assert "Group the folds by it" in found.sentence
+    assert found.sentence.endswith(
+        "Group the folds by it, or leave the column out if it only describes the concept in finer words."
+    )
     grouped = make_folds(Y, value, 3, stratify=kind != "continuous", seed=0)
     assert leaking_columns({"person": names}, Y, kind, grouped, value) == ()
 
@@ -46,6 +48,76 @@ def test_the_label_under_another_name_is_told_apart(kind):
     (found,) = leaking_columns({"alias": other}, Y, kind, fold, None)
     assert found.kind == "synonym"
     assert "another name" in found.sentence
+
+
+def cut_score(kind, rng, sign):
+    """A whole number that recurs, and a label that was cut from it."""
+    score = rng.integers(-40, 41, 800)
+    if kind == "continuous":
+        return score, (np.sinh(sign * score / 20) + 0.3 * rng.normal(size=800))[:, None]
+    cuts = {"binary": [0], "multiclass": [-20, 3, 30], "ordinal": [25, 35]}[kind]
+    # The codes of classes have no order.
+    names = np.array([2, 0, 3, 1]) if kind == "multiclass" else np.arange(4)
+    return score, names[np.digitize(sign * score, cuts)].astype(float)[:, None]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("sign", [-1, 1])
+@pytest.mark.parametrize("as_text", [False, True])
+def test_a_number_that_the_label_was_cut_from_is_the_label_under_another_name(kind, sign, as_text):
+    rng = np.random.default_rng([11, KINDS.index(kind)])
+    score, Y = cut_score(kind, rng, sign)
+    some = rng.random(800) < 0.1
+    column = np.where(some, "" if as_text else None, (score.astype(str) if as_text else score).astype(object))
+    # The same values as names are an identity: nothing tells them from one.
+    columns = {"score": column, "name": np.array([f"s{v}" for v in score])}
+    found = leaking_columns(columns, Y, kind, rng.permutation(800) % 5, None, n_permutations=199)
+    assert {c.name: c.kind for c in found} == {"score": "synonym", "name": "identity"}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_number_for_a_name_stays_an_identity(kind):
+    value, Y = labelled(np.random.default_rng(12), kind, 60)
+    fold = np.random.default_rng(13).permutation(600) % 5
+    for column in (value, value.astype(str), value + 0.5):
+        assert [c.kind for c in leaking_columns({"id": column}, Y, kind, fold, None)] == ["identity"]
+
+
+def test_a_finer_name_of_the_label_is_given_as_an_identity_that_may_be_left_out():
+    rng = np.random.default_rng(14)
+    tag = rng.integers(0, 6, 500)
+    (found,) = leaking_columns(
+        {"tag": np.array(list("abcdef"))[tag]}, (tag % 2)[:, None] * 1.0, "binary", rng.permutation(500) % 5, None
+    )
+    assert found.kind == "identity"
+    assert "leave the column out" in found.sentence
+
+
+@pytest.mark.parametrize("missing", ["", "  ", None, float("nan")])
+def test_a_column_that_names_the_rows_of_one_class_alone_raises_no_alarm(missing):
+    rng = np.random.default_rng(15)
+    y = np.arange(400) % 2
+    note = np.where(y == 1, np.array(["violence", "theft", "slur"], dtype=object)[rng.integers(0, 3, 400)], missing)
+    fold = rng.permutation(400) % 5
+    assert leaking_columns({"note": note}, y[:, None] * 1.0, "binary", fold, None) == ()
+    # Of three classes, the two that it names.
+    level = rng.integers(0, 3, 400)
+    some = np.where(level > 0, np.array(["low", "mid", "high", "top"], dtype=object)[2 * (level > 1) + y], missing)
+    kinds = [c.kind for c in leaking_columns({"some": some}, level[:, None] * 1.0, "multiclass", fold, None)]
+    assert kinds == ["identity"]
+
+
+def test_what_is_known_of_one_class_mostly_is_judged_among_the_known():
+    alarms = 0
+    for draw in range(50):
+        rng = np.random.default_rng(draw)
+        y = np.repeat([0.0, 1.0], 100)[:, None]
+        column = np.array([None] * 200, dtype=object)
+        column[100:150] = rng.integers(0, 10, 50)
+        column[:2] = rng.integers(0, 10, 2)
+        fold = rng.permutation(200) % 5
+        alarms += len(leaking_columns({"note": column}, y, "binary", fold, None, n_permutations=199))
+    assert alarms == 0
 
 
 def test_numbers_of_their_own_missing_values_and_pairs_give_nothing_away():

@@ -392,3 +392,54 @@ def test_held_out_rows_of_known_groups_are_counted() -> None:
     found = hold_out(swept, planted(np.eye(D)[0], 1)[0], theirs, name="other", n_replicates=100)
     assert found.n_shared == 20
     assert found.n_groups == 40
+
+
+def test_rows_that_were_trained_on_are_scored_by_a_fold_that_never_saw_them() -> None:
+    """A set of the same groups in which a probe can only remember must not look as if the concept carried over."""
+    rng = np.random.default_rng(5)
+    n, n_groups = 400, 40
+    group = np.repeat(np.arange(n_groups), n // n_groups)
+    label = rng.permutation(np.arange(n_groups) % 2)[group].astype(float)
+    identity = 3 * rng.normal(size=(n_groups, 30))[group]
+    names = np.array([f"g{g}" for g in group])
+    home = Arrays({SECOND: (identity + rng.normal(size=(n, 30))).astype(np.float32)})
+    own = replace(labels(label), groups=names)
+    swept = sweep_target(home, Logistic(l2=0.1), own, n_permutations=0, n_bootstraps=100, text_controls=())
+    again = Arrays({SECOND: (identity + rng.normal(size=(n, 30))).astype(np.float32)})
+    found = hold_out(swept, again, own, name="again", n_replicates=100)
+    assert found.n_shared == n
+    assert np.array_equal(found.fold, swept.fold)
+    assert found.best["auroc"].value < 0.75
+    # The refit has seen every group: it remembers them all. It is used for a split of the same set alone.
+    assert hold_out(swept, again, own, name="split", shifted=False, n_replicates=100).best["auroc"].value > 0.85
+    texts = [f"text {i}" for i in range(n)]
+    swept = sweep_target(
+        home,
+        Logistic(l2=0.1),
+        replace(labels(label), texts=texts),
+        n_permutations=0,
+        n_bootstraps=100,
+        text_controls=(),
+    )
+    same = hold_out(swept, home, replace(labels(label), texts=texts), name="same", n_replicates=100)
+    assert same.n_shared == n
+    assert same.best["auroc"].value == pytest.approx(swept.selection.naive["auroc"], abs=1e-6)
+
+
+def test_the_p_value_on_another_set_is_level_where_its_groups_mean_nothing() -> None:
+    source, own = planted(np.eye(D)[0], 0)
+    swept = sweep_target(source, Logistic(l2=1.0), own, n_permutations=0, n_bootstraps=100, text_controls=())
+    low = 0
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        group = np.repeat(np.arange(12), 10)
+        y = rng.permutation(np.arange(12) % 2)[group].astype(float)
+        X = rng.normal(size=(120, D)) + 3 * np.outer(rng.normal(size=12)[group], np.eye(D)[0])
+        theirs = replace(labels(y), groups=np.array([f"x{g}" for g in group]))
+        arrays = Arrays({s: X.astype(np.float32) for s in source.sites})
+        low += hold_out(swept, arrays, theirs, name="null", n_replicates=100).p_value <= 0.05
+    assert low <= 8
+    flipped = planted(-np.eye(D)[0], 1)
+    assert hold_out(swept, *flipped, name="flipped", n_replicates=100).p_value == 1.0
+    same = planted(np.eye(D)[0], 1)
+    assert hold_out(swept, *same, name="same", n_replicates=100).p_value <= 0.02

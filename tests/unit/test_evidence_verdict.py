@@ -5,7 +5,7 @@ import pytest
 
 from leadline.evidence.bootstrap import Estimate
 from leadline.evidence.transfer import held_out_metrics
-from leadline.evidence.verdict import beyond_surface, decodable
+from leadline.evidence.verdict import FEWEST_GROUPS, beyond_surface, decodable, general, selective
 
 
 @pytest.mark.parametrize(
@@ -73,3 +73,75 @@ def test_held_out_intervals_are_over_groups_and_absent_for_one():
     assert widths[1] > 2 * widths[0]
     alone = held_out_metrics(scores, y, "binary", np.full(200, "x"), n_replicates=300, seed=0)["accuracy"]
     assert np.isnan([alone.low, alone.high]).all()
+
+
+LEAK = ("'id' gives the label away",)
+
+
+def test_a_leak_withholds_every_claim_that_the_folds_decide():
+    assert decodable("auroc", 0.5, Estimate(0.9, 0.8, 0.95), "s", 0.001, 0.05, LEAK).verdict == "inconclusive"
+    # What is refuted stays so: a leak only flatters.
+    assert decodable("auroc", 0.5, Estimate(0.5, 0.45, 0.54), "s", 0.5, 0.05, LEAK).verdict == "refuted"
+    for low in (0.1, -0.5):
+        found = beyond_surface("auroc", gains(a=low), "supported", 0.05, False, leaks=LEAK)
+        assert found.verdict == "inconclusive"
+        assert "'id' gives the label away" in found.sentence
+        e = Estimate(low + 0.1, low, low + 0.2)
+        kept = selective("auroc", "supported", 0.05, e, 0.001, task=e, control=e, leaks=LEAK)
+        assert kept.verdict == "inconclusive"
+
+
+def test_beyond_surface_is_not_awarded_without_a_baseline_of_words():
+    assert beyond_surface("auroc", gains(a=0.1), "supported", 0.05, False, lacks_words=True).verdict == "inconclusive"
+    assert beyond_surface("auroc", gains(a=-0.3), "supported", 0.05, False, lacks_words=True).verdict == "refuted"
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "p", "decodes", "word"),
+    [
+        (0.10, 0.30, 0.001, "supported", "supported"),
+        (0.10, 0.30, 0.10, "supported", "inconclusive"),
+        (0.10, 0.30, 0.001, "inconclusive", "inconclusive"),
+        (0.04, 0.30, 0.001, "supported", "inconclusive"),
+        (-0.02, 0.04, 0.4, "supported", "refuted"),
+    ],
+)
+def test_selective(low, high, p, decodes, word):
+    e = Estimate((low + high) / 2, low, high)
+    assert selective("auroc", decodes, 0.05, e, p, task=e, control=e).verdict == word
+
+
+def test_selective_without_types_says_why_and_what_stands_instead():
+    found = selective(
+        "auroc", "supported", 0.05, None, float("nan"), reason="No type recurs.", instead="Instead: bits."
+    )
+    assert found.verdict == "not tested"
+    assert found.sentence == "No type recurs. Instead: bits."
+
+
+def on(low, high, p=0.001, n_groups=100):
+    return Estimate((low + high) / 2, low, high), p, n_groups
+
+
+@pytest.mark.parametrize(
+    ("tests", "decodes", "word"),
+    [
+        ({}, "supported", "not tested"),
+        ({"a": on(0.6, 0.8)}, "supported", "supported"),
+        ({"a": on(0.6, 0.8, p=0.2)}, "supported", "inconclusive"),
+        ({"a": on(0.6, 0.8)}, "inconclusive", "inconclusive"),
+        ({"a": on(0.6, 0.8), "b": on(0.5, 0.7)}, "supported", "inconclusive"),
+        ({"a": on(0.6, 0.8), "b": on(0.4, 0.54)}, "supported", "refuted"),
+        ({"a": on(0.01, 0.05)}, "supported", "refuted"),
+        ({"a": on(0.6, 0.8), "b": on(0.9, 1.0, n_groups=FEWEST_GROUPS - 1)}, "supported", "inconclusive"),
+        ({"a": on(0.6, 0.8, n_groups=FEWEST_GROUPS - 1)}, "supported", "not tested"),
+        ({"a": on(float("nan"), float("nan"))}, "supported", "not tested"),
+    ],
+)
+def test_general_must_hold_on_every_other_set(tests, decodes, word):
+    assert general("auroc", 0.5, decodes, tests, 0.05).verdict == word
+
+
+def test_general_says_where_a_direction_turns_round():
+    assert "turns round" in general("auroc", 0.5, "supported", {"a": on(0.01, 0.05)}, 0.05).sentence
+    assert "does not hold" in general("auroc", 0.5, "supported", {"a": on(0.46, 0.54)}, 0.05).sentence
