@@ -5,7 +5,11 @@ the identity scores well without the concept. What a column gives away is measur
 predicted by the labels of the rows of its value in *other folds* alone.
 
 *Statistic*: the mean over rows of (t − t̄)·(m − t̄), with t the row's target (one-hot for classes, standardised for
-numbers) and m the mean target of its value in the other folds. p comes from shuffles that respect the groups.
+numbers) and m the mean target of its value in the other folds. p comes from shuffles that respect the groups, of the
+rows whose value is known: a column that is given for one class alone says nothing within what it names.
+
+A number that the label rises or falls with (the score that it was cut from) is the label under another name, not an
+identity: a probe of the concept reads it too, and folds that kept its values whole would hold no concept together.
 """
 
 from __future__ import annotations
@@ -14,12 +18,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.stats
 from scipy.sparse import csr_array
+from scipy.stats import rankdata
 
 from leadline.errors import EvidenceError
 from leadline.evidence.bootstrap import Estimate, bootstrap_design, metric_table
-from leadline.evidence.metrics import PRIMARY
+from leadline.evidence.metrics import PRIMARY, weighted_concordance, weighted_spearman
 from leadline.evidence.permutation import draw_shuffles
 from leadline.probes.intervals import percentile
 
@@ -31,8 +35,8 @@ _MIN_ROWS = 20
 _PURITY = 0.95
 # What a prediction from the other folds must reach for a column to count, by the primary metric.
 _EFFECT = {"auroc": 0.9, "concordance": 0.9, "r2": 0.8}
-# A number that follows the target this closely is the target under another name.
-_SYNONYM = 0.99
+# A number that orders the classes this well, or correlates in ranks with a continuous target, is another name for it.
+_SYNONYM = 0.9
 _N_BOOTSTRAPS = 500
 _BLOCK_VALUES = 1 << 21
 
@@ -43,8 +47,10 @@ class LeakingColumn:
 
     Attributes
     ----------
-    name : of the column. kind : `"identity"`, one to group the folds by, or `"synonym"`, with no more values than the
-        label has classes (or a number that follows the target): the label, perhaps, under another name.
+    name : of the column. kind : `"identity"`, one to group the folds by, or `"synonym"`, the label, perhaps, under
+        another name: no more values than the label has classes, or numbers that order it. Those have an AUROC of .9 or
+        more in either direction (over all pairs of levels for an ordinal target, the mean over pairs of classes for a
+        multiclass one), or |Spearman| of .9 or more with a column of a continuous target.
     n_values : different values. covered : share of rows whose value stands in another fold too.
     purity : share of those rows that have the label of the majority of their value's rows in other folds; for a
         continuous target the share of variance between values.
@@ -66,11 +72,13 @@ class LeakingColumn:
         """What was found, in plain words."""
         if self.kind == "synonym":
             return (
-                f"'{self.name}' has {self.n_values} values and gives the label: it may be the label under another name."
+                f"'{self.name}' has {self.n_values:,} values and gives the label: it may be the label under another "
+                "name, or what the label was made from."
             )
         return (
             f"'{self.name}' gives the label away: its {self.n_values:,} values recur across folds, and a row's label "
-            f"follows from other rows of its value ({self.metric.value:.2f}). Group the folds by it."
+            f"follows from other rows of its value ({self.metric.value:.2f}). Group the folds by it, or leave the "
+            "column out if it only describes the concept in finer words."
         )
 
 
@@ -87,7 +95,8 @@ def leaking_columns(
     """Find the columns that give the label away across folds, the worst first.
 
     A column whose values stand in one fold each (the groups themselves, or a number of its own for every row) gives
-    nothing away. Missing values (None, NaN) are no value.
+    nothing away. Missing values (None, NaN, an empty text) are no value. A finer name of the concept (the tag under
+    a part of speech) cannot be told from an identity by these figures, and is given as one.
 
     Parameters
     ----------
@@ -107,7 +116,7 @@ def leaking_columns(
             raise EvidenceError(f"column '{name}' has shape {np.shape(values)}; expected one value for {n} rows.")
     target = _target(Y, kind)
     n_classes = None if kind == "continuous" else int(Y.max()) + 1
-    index: np.ndarray | None = None
+    shuffles: dict[bytes, np.ndarray] = {}
     found = []
     for name, values in candidates.items():
         codes = _codes(values)
@@ -115,13 +124,17 @@ def leaking_columns(
         if screened is None:
             continue
         covered, purity, metric = screened
-        if index is None:
-            index = draw_shuffles(Y, groups, n_permutations, seed).index
-        p = _p_value(codes, target, fold, index)
+        known = codes >= 0
+        which = known.tobytes()
+        if which not in shuffles:
+            own = None if groups is None else np.asarray(groups)[known]
+            shuffles[which] = draw_shuffles(Y[known], own, n_permutations, seed).index
+        p = _p_value(codes[known], target[known], fold[known], shuffles[which])
         if p > _ALPHA:
             continue
         n_values = int(codes.max()) + 1
-        synonym = n_values <= n_classes if n_classes is not None else _follows(values, Y)
+        few = n_classes is not None and n_values <= n_classes
+        synonym = few or _orders(np.asarray(values, dtype=object)[known], Y[known], kind)
         found.append(
             LeakingColumn(
                 name,
@@ -148,7 +161,12 @@ def _target(Y: np.ndarray, kind: str) -> np.ndarray:
 def _codes(values: np.ndarray) -> np.ndarray:
     """(n,) codes of the values, −1 where one is missing."""
     given = np.asarray(values, dtype=object)
-    missing = np.array([v is None or (isinstance(v, float) and np.isnan(v)) for v in given.tolist()])
+    missing = np.array(
+        [
+            v is None or (isinstance(v, float) and np.isnan(v)) or (isinstance(v, str) and not v.strip())
+            for v in given.tolist()
+        ]
+    )
     codes = np.full(len(given), -1)
     if not missing.all():
         codes[~missing] = np.unique(given[~missing].astype(str), return_inverse=True)[1].ravel()
@@ -235,19 +253,27 @@ def _p_value(codes: np.ndarray, target: np.ndarray, fold: np.ndarray, index: np.
     return float((1 + (null >= observed - 1e-12).sum()) / (1 + len(null)))
 
 
-def _follows(values: np.ndarray, Y: np.ndarray) -> bool:
-    """Whether a column of numbers is a monotone copy of some target column."""
+def _orders(values: np.ndarray, Y: np.ndarray, kind: str) -> bool:
+    """Whether known values are numbers that order the classes, or follow a column of a continuous target."""
     try:
-        numbers = np.array([np.nan if v is None else float(v) for v in np.asarray(values, dtype=object).tolist()])
+        numbers = np.array([float(v) for v in values.tolist()])
     except (TypeError, ValueError):
         return False
-    rows = np.isfinite(numbers)
-    return bool(
-        rows.sum() > 2
-        and any(
-            np.ptp(y[rows]) > 0
-            and np.ptp(numbers[rows]) > 0
-            and abs(scipy.stats.spearmanr(numbers[rows], y[rows])[0]) >= _SYNONYM
-            for y in Y.T
-        )
-    )
+    finite = np.isfinite(numbers)
+    # Ranks keep the precision of large numbers.
+    ranks, Y = rankdata(numbers[finite])[:, None], Y[finite]
+    W = np.ones((len(Y), 1), dtype=np.float32)
+    if kind == "continuous":
+        found = [weighted_spearman(ranks, y[:, None], W)[0] for y in Y.T]
+        return bool(np.nanmax(np.abs(found), initial=0) >= _SYNONYM)
+    if kind == "ordinal":
+        agree = float(weighted_concordance(ranks[:, 0], Y[:, 0], W)[0])
+        return max(agree, 1 - agree) >= _SYNONYM
+    of_class = [ranks[Y[:, 0] == c, 0] for c in np.unique(Y)]
+    between = [_auroc(one, other) for i, one in enumerate(of_class) for other in of_class[:i]]
+    return float(np.mean([max(a, 1 - a) for a in between])) >= _SYNONYM if between else False
+
+
+def _auroc(positive: np.ndarray, negative: np.ndarray) -> float:
+    above = rankdata(np.concatenate([positive, negative]))[: len(positive)].sum()
+    return float((above - len(positive) * (len(positive) + 1) / 2) / (len(positive) * len(negative)))

@@ -44,7 +44,12 @@ _COARSE = 0.2
 _MAX_FEATURES = 1024
 _PROJECTED = 512
 _BLOCK_VALUES = 1 << 23
+_COLUMNS = 1 << 13
 _N_DIMENSION = 500
+# Squared distances below this share of the squared norms lose digits in a product, and are measured directly.
+_CANCELS = 1e-6
+# Where pairs are counted, in units of a row's limit: half powers of two, from the smallest limit to the reach.
+_EDGES = 2.0 ** (np.arange(-2 * (_N_HALVINGS - 1), 5) / 2)
 
 
 @dataclass(frozen=True)
@@ -116,50 +121,94 @@ def near_rows(Z: np.ndarray, cap: int, *, max_rows: int = 10_000, seed: int = 0)
     if not np.isfinite(dimension):
         return RowPairs(*empty, compared, len(compared), nan, median, few)
     ratio = (_ALPHA / (len(compared) * (k - 1))) ** (1 / dimension)
-    pairs, distances, relative, n_crowded = [], [], [], 0
+    limit, n_crowded = np.zeros(n), 0
+    candidates = [np.empty(0, dtype=np.int64)]
     for rows, squared in _blocks(Z, square, compared):
-        # Four times as far as what counts, to see the gap. Rounding in a squared distance is a millionth of the squared
-        # norms; candidates are measured again below.
+        # Four times as far as what counts, to see the gap.
         hit = np.flatnonzero((squared < (_BEYOND * _NEAR * median) ** 2).any(axis=1))
         if not len(hit):
             continue
-        reach = np.sqrt(np.maximum(np.partition(squared[hit], k - 1, axis=1)[:, k - 1], 0))
+        own, squared = rows[hit], squared[hit]
+        reach = np.sqrt(np.maximum(np.partition(squared, k - 1, axis=1)[:, k - 1], 0))
         crowded = reach <= _CROWDED * median
         n_crowded += int(crowded.sum())
-        limit = np.minimum(_NEAR * median, ratio * reach)
-        slack = 4e-6 * square[rows[hit]]
-        close = (squared[hit] <= (_BEYOND**2 * np.square(limit) + slack)[:, None]) & ~crowded[:, None]
-        i, j = np.nonzero(close)
-        exact = np.linalg.norm(Z[rows[hit[i]]].astype(np.float64) - Z[j], axis=1)
-        keep = exact < _BEYOND * limit[i]
-        pairs.append(np.stack([rows[hit[i[keep]]], j[keep]], axis=1))
-        distances.append(exact[keep] / median)
-        relative.append(exact[keep] / limit[i[keep]])
+        limit[own] = np.where(crowded, 0, np.minimum(_NEAR * median, ratio * reach))
+        # Rounding in a squared distance is a millionth of the squared norms; candidates are measured again below.
+        nearest = squared.min(axis=1)
+        candidates.append(own[~crowded & (nearest <= _BEYOND**2 * np.square(limit[own]) + 4e-6 * square[own])])
     if n_crowded > _COARSE * len(compared):
         return RowPairs(*empty, compared, n_crowded, dimension, median, few)
-    if not pairs:
-        return RowPairs(*empty, compared, n_crowded, dimension, median, "")
-    found, apart = np.concatenate(pairs), np.concatenate(distances)
-    of_limit = np.concatenate(relative)
+    found, distance, count = _within_limits(Z, np.concatenate(candidates), limit)
+    of_limit, apart = distance / limit[found[:, 0]], distance / median
     # Rows that are equal to the last digit need no gap to show it.
-    kept = _before_gap(found, of_limit) | ((of_limit < 1) & (apart < _EQUAL))
+    kept = (of_limit < _gap(count)) | (apart < _EQUAL)
     return RowPairs(found[kept], apart[kept], compared, n_crowded, dimension, median, "")
 
 
-def _before_gap(pairs: np.ndarray, relative: np.ndarray) -> np.ndarray:
-    """Which pairs lie below the largest limit that has a gap above it; their distances are in units of the first."""
-    # A pair of two compared rows stands in both orders; each counts once.
-    once = np.unique(np.sort(pairs, axis=1), axis=0, return_index=True)[1]
-    for limit in 2.0 ** -np.arange(_N_HALVINGS):
-        if not (relative[once] < limit).any():
+def _within_limits(Z: np.ndarray, rows: np.ndarray, limit: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The pairs of some rows that lie below the first one's limit, and how many pairs lie below each of `_EDGES`.
+
+    Where rows stand in tight clusters, all pairs of a cluster lie within a few limits: they are counted block by block,
+    and only those below the limit are kept, of which a row has fewer than k.
+
+    Returns
+    -------
+    (p, 2) pairs, (p,) distances, and the counts (E,), in which a pair that stands in both orders counts once.
+    """
+    pairs, distances = [np.empty((0, 2), dtype=np.int64)], [np.empty(0)]
+    count = np.zeros(len(_EDGES) + 1, dtype=np.int64)
+    size = max(1, _BLOCK_VALUES // 4 // _COLUMNS)
+    for at in range(0, len(rows), size):
+        own = rows[at : at + size]
+        first = Z[own].astype(np.float64)
+        norm, unit = np.einsum("ij,ij->i", first, first), np.square(limit[own])
+        for start in range(0, len(Z), _COLUMNS):
+            other = Z[start : start + _COLUMNS].astype(np.float64)
+            squared = first @ other.T
+            squared *= -2
+            squared += norm[:, None]
+            squared += np.einsum("ij,ij->i", other, other)
+            near = squared < (_BEYOND**2 * unit * (1 + _CANCELS) + _CANCELS * norm)[:, None]
+            i, j = np.nonzero(near)
+            squared = squared[near]
+            again = np.flatnonzero((squared < unit[i] * (1 + _CANCELS)) | (squared < _CANCELS * norm[i]))
+            squared[again] = _measured(first, other, i[again], j[again])
+            j += start
+            within = (squared < _BEYOND**2 * unit[i]) & (own[i] != j)
+            i, j, squared = i[within], j[within], squared[within]
+            below = squared < unit[i]
+            pairs.append(np.stack([own[i[below]], j[below]], axis=1))
+            distances.append(np.sqrt(squared[below]))
+            # A pair of two compared rows stands in both orders; the first order that lies within reach counts.
+            once = (own[i] < j) | (squared >= _BEYOND**2 * np.square(limit[j]))
+            edge = np.searchsorted(np.square(_EDGES), squared[once] / unit[i[once]], side="right")
+            count += np.bincount(edge, minlength=len(count))
+    return np.concatenate(pairs), np.concatenate(distances), count[:-1].cumsum()
+
+
+def _measured(first: np.ndarray, other: np.ndarray, i: np.ndarray, j: np.ndarray) -> np.ndarray:
+    """Squared distances of pairs, a bounded number at a time."""
+    size = max(1, _BLOCK_VALUES // 4 // first.shape[1])
+    found = np.empty(len(i))
+    for at in range(0, len(i), size):
+        part = slice(at, at + size)
+        found[part] = np.square(first[i[part]] - other[j[part]]).sum(axis=1)
+    return found
+
+
+def _gap(count: np.ndarray) -> float:
+    """The largest limit that has a gap above it, 0 for none, from the number of pairs below each of `_EDGES`."""
+    one = len(_EDGES) - 5
+    for at in range(one, -1, -2):
+        if not count[at]:
             break
         # The gap may begin at up to twice the limit: copies differ more from each other than from their origin.
-        for edge in (limit, np.sqrt(2) * limit, 2 * limit):
-            below, twice = int((relative[once] < edge).sum()), int((relative[once] < 2 * edge).sum())
+        for edge in (at, at + 1, at + 2):
+            below, twice = int(count[edge]), int(count[edge + 2])
             # Along a line, the densest case, a pair within twice the edge is as likely beyond the edge as below it.
             if twice <= _GAP * below and binom.cdf(twice - below, twice, 0.5) < _GAP_P:
-                return np.asarray(relative < limit)
-    return np.zeros(len(relative), dtype=bool)
+                return float(_EDGES[at])
+    return 0.0
 
 
 def _blocks(Z: np.ndarray, square: np.ndarray, rows: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:

@@ -34,7 +34,7 @@ class Shuffles:
 
     Attributes
     ----------
-    index : (1 + B, n) int; row 0 is the identity. Row i takes the target of row index[b, i].
+    index : (1 + B, n) int32; row 0 is the identity. Row i takes the target of row index[b, i].
     scheme : in words, how labels moved.
     """
 
@@ -57,30 +57,34 @@ def draw_shuffles(Y: np.ndarray, groups: np.ndarray | None, n_permutations: int,
         raise EvidenceError(f"got {n_permutations} permutations; a p-value of .05 needs 19 or more.")
     n = len(Y)
     rng = np.random.default_rng([seed, 2])
-    index = np.tile(np.arange(n), (1 + n_permutations, 1))
+    index = np.tile(np.arange(n, dtype=np.int32), (1 + n_permutations, 1))
     if groups is None:
         for b in range(1, 1 + n_permutations):
             index[b] = rng.permutation(n)
         return Shuffles(index, "labels were shuffled over all rows")
     codes = group_codes(groups, n)
-    members = [np.flatnonzero(codes == g) for g in range(int(codes.max()) + 1)]
-    varying = sorted((rows for rows in members if (Y[rows] != Y[rows[0]]).any()), key=lambda rows: int(codes[rows[0]]))
-    constant = [rows for rows in members if not (Y[rows] != Y[rows[0]]).any()]
-    if not varying and len({tuple(Y[rows[0]]) for rows in constant}) < 2:
+    first = np.unique(codes, return_index=True)[1].astype(np.int32)
+    varies = np.bincount(codes, (Y[first[codes]] != Y).any(axis=1)) > 0
+    n_varying, n_constant = int(varies.sum()), int((~varies).sum())
+    if not n_varying and len(np.unique(Y[first], axis=0)) < 2:
         raise EvidenceError("no shuffle can move a label: every group holds the same one.")
-    moving = np.concatenate(varying) if varying else np.empty(0, dtype=np.int64)
+    moving = np.flatnonzero(varies[codes])
+    moving = moving[np.argsort(codes[moving], kind="stable")]
+    whole = np.flatnonzero(~varies[codes])
+    first = first[~varies]
+    # The number of a row's group among those that move whole.
+    group = (np.cumsum(~varies) - 1)[codes[whole]]
     for b in range(1, 1 + n_permutations):
         # Sorting by group with a random fraction shuffles the rows of every group at once.
         index[b, moving] = moving[np.argsort(codes[moving] + rng.random(len(moving)))]
-        if len(constant) > 1:
-            for rows, source in zip(constant, rng.permutation(len(constant)), strict=True):
-                # Whole groups move: each row takes the (constant) label of the group that came.
-                index[b, rows] = constant[source][0]
+        if n_constant > 1:
+            # Whole groups move: each row takes the (constant) label of the group that came.
+            index[b, whole] = first[rng.permutation(n_constant)][group]
     words = []
-    if varying:
-        words.append(f"labels were shuffled within {len(varying):,} groups")
-    if constant:
-        words.append(f"whole groups exchanged their labels ({len(constant):,} groups hold one label each)")
+    if n_varying:
+        words.append(f"labels were shuffled within {n_varying:,} groups")
+    if n_constant:
+        words.append(f"whole groups exchanged their labels ({n_constant:,} groups hold one label each)")
     return Shuffles(index, " and ".join(words))
 
 
