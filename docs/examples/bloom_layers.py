@@ -13,9 +13,11 @@ Usage: python docs/examples/bloom_layers.py [MODEL ...]
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 from real_data import data_file
 
@@ -44,6 +46,15 @@ def questions() -> ll.Dataset:
         ll.Dataset.from_rows(rows, target="level", kind=kind, group="topic") for kind in ("multiclass", "ordinal")
     )
     return replace(nominal, name="bloom", targets=(*nominal.targets, replace(ordinal.targets[0], name="step")))
+
+
+def first_words(data: ll.Dataset) -> None:
+    """How often the commonest first words go with their commonest level."""
+    level = data.target("level").values[:, 0] + 1
+    first = np.array([text.split()[0] for text in data.texts])
+    for word, n in Counter(first.tolist()).most_common(10):
+        value, count = np.unique(level[first == word], return_counts=True)
+        print(f"{word}: {n} questions, {count.max() / n:.0%} of level {value[count.argmax()]:g}")
 
 
 def show(e: Estimate, sign: str = "") -> str:
@@ -79,6 +90,7 @@ def tell(model: str, sweep: Sweep, data: ll.Dataset) -> None:
 def main() -> None:
     data = questions()
     print(f"{data}\n")
+    first_words(data)
     for name in sys.argv[1:] or ("smollm2-135m", "minilm-l6"):
         tokens = TOKENS.get(name, "last")
         model = ll.load_model(name, dtype="float32")
