@@ -226,7 +226,7 @@ def test_what_the_data_do_not_allow_has_a_reason():
     by_label = ["x" * (5 + 20 * int(y)) for y in Y[:, 0]]
     assert "goes with the label" in reasons(groups=None, texts=by_label)["trained short, tested long"]
     few = np.where(Y[:, 0] > 0, "p", "n")
-    few = np.char.add(few, (np.arange(300) % 5).astype(str))
+    few = np.char.add(few, (np.arange(300) % 8).astype(str))
     result = robustness(Logistic(), X, Y, "binary", few, seeds=1, noise=(0.1,), **OPTIONS)
     assert by_name(result)["label noise 10%"].passes is not None
 

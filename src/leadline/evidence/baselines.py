@@ -12,7 +12,7 @@ from leadline.events import EventSink, stage
 from leadline.evidence.bootstrap import BootstrapDesign, Estimate, MetricTable, Selection, gain, metric_table, select
 from leadline.evidence.controls import CONTROLS, control_scores
 from leadline.evidence.labels import Labels, Source
-from leadline.evidence.metrics import CHANCE, PRIMARY
+from leadline.evidence.metrics import CHANCE, JUDGED_BY, PRIMARY
 from leadline.evidence.site_fits import SiteOutcome, fit_sites
 from leadline.probes.fit import Family
 
@@ -25,7 +25,9 @@ class Baseline:
 
     `below_chance` is set where some penalty of it lies significantly below chance, which no honest predictor does: rows
     that belong together were split by the folds. It holds that penalty's {metric: value}, and `"high"`, the upper bound
-    of the primary one.
+    of the primary one. `judged_gain` is that by which the claim is judged (`JUDGED_BY`; the baseline is then at its
+    best for that metric). `pair_gain` is that of pair accuracy, where the rows come in minimal pairs: what ranks the
+    two rows of a pair need not rank rows of different pairs, and the other way round.
     """
 
     name: str
@@ -36,6 +38,10 @@ class Baseline:
     p_gain: float
     below_chance: dict[str, float] | None
     outcomes: tuple[SiteOutcome, ...] = ()
+    judged_gain: Estimate | None = None
+    p_judged_gain: float = float("nan")
+    pair_gain: Estimate | None = None
+    p_pair_gain: float = float("nan")
 
 
 def run_baselines(
@@ -66,6 +72,13 @@ def run_baselines(
     def add(name: str, table: MetricTable, parts: tuple[SiteOutcome, ...] = ()) -> None:
         other = select(table, design)
         difference, p = gain(selection, other, PRIMARY[labels.kind], design)
+        metric = JUDGED_BY[labels.kind]
+        judged, p_judged = difference, p
+        if metric != PRIMARY[labels.kind]:
+            judged, p_judged = gain(selection, select(table, design, by=metric), metric, design)
+        by_pair, p_pair = None, float("nan")
+        if "pair_accuracy" in selection.metrics and "pair_accuracy" in other.metrics:
+            by_pair, p_pair = gain(selection, other, "pair_accuracy", design)
         found.append(
             Baseline(
                 name=name,
@@ -76,6 +89,10 @@ def run_baselines(
                 p_gain=p,
                 below_chance=_below_chance(table, design) if labels.kind != "continuous" else None,
                 outcomes=parts if len(parts) > 1 else (),
+                judged_gain=judged,
+                p_judged_gain=p_judged,
+                pair_gain=by_pair,
+                p_pair_gain=p_pair,
             )
         )
 

@@ -17,7 +17,7 @@ estimate.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import scipy.stats
@@ -34,12 +34,14 @@ __all__ = [
     "Selection",
     "bootstrap_design",
     "gain",
+    "interval",
     "metric_table",
     "select",
 ]
 
 LEVEL = 0.95
 MIN_GROUPS = 3
+_UNBOUNDED_BELOW = ("r2", "spearman", "kappa")
 
 
 @dataclass(frozen=True)
@@ -183,14 +185,14 @@ class Selection:
     centred: dict[str, np.ndarray]
 
 
-def select(table: MetricTable, design: BootstrapDesign) -> Selection:
-    """Choose the configuration with the best primary metric and correct its metrics for the choice (BBC-CV).
+def select(table: MetricTable, design: BootstrapDesign, by: str | None = None) -> Selection:
+    """Choose the configuration with the best primary metric, or that of `by`, and correct its metrics for the choice.
 
     Raises
     ------
     EvidenceError : the primary metric is undefined for every configuration.
     """
-    primary = PRIMARY[table.kind]
+    primary = by or PRIMARY[table.kind]
     point = table.point[primary]
     if not np.isfinite(point).any():
         raise EvidenceError(
@@ -209,10 +211,12 @@ def select(table: MetricTable, design: BootstrapDesign) -> Selection:
         cost = table.point[name] - np.array([_mean(row) for row in table.left_out[name].astype(np.float64)])
         value = float(table.point[name][index]) if n_c == 1 else _mean(outside) + _mean(cost)
         spread = inside - _mean(inside)
-        # Every metric here is at most 1, and centring must not carry a replicate beyond it.
-        replicates = np.minimum(value + spread, 1.0)
+        # Centring must not carry a replicate out of the metric's range.
+        lowest = -np.inf if name in _UNBOUNDED_BELOW else 0.0
+        replicates = np.clip(value + spread, lowest, 1.0)
         centred[name] = replicates
-        metrics[name] = _interval(value, replicates, design)
+        e = interval(value, replicates, design)
+        metrics[name] = replace(e, low=max(e.low, lowest)) if np.isfinite(e.low) else e
     return Selection(index, {m: float(v[index]) for m, v in table.point.items()}, metrics, centred)
 
 
@@ -224,7 +228,7 @@ def gain(one: Selection, other: Selection, metric: str, design: BootstrapDesign)
     (one − other with its interval, p = (1 + #{replicates ≤ 0}) / (1 + B)); NaN where no interval can be given.
     """
     difference = one.centred[metric] - other.centred[metric]
-    estimate = _interval(one.metrics[metric].value - other.metrics[metric].value, difference, design)
+    estimate = interval(one.metrics[metric].value - other.metrics[metric].value, difference, design)
     if not np.isfinite(estimate.low):
         return estimate, float("nan")
     finite = difference[np.isfinite(difference)]
@@ -236,7 +240,8 @@ def _mean(values: np.ndarray) -> float:
     return float(finite.mean()) if len(finite) else float("nan")
 
 
-def _interval(value: float, replicates: np.ndarray, design: BootstrapDesign) -> Estimate:
+def interval(value: float, replicates: np.ndarray, design: BootstrapDesign) -> Estimate:
+    """The estimate with its replicates' interval; NaN ends where the design, or undefined replicates, forbid one."""
     finite = replicates[np.isfinite(replicates)]
     # Replicates that are undefined for lack of a class would make the rest look surer than they are.
     if design.reason or len(finite) < 0.9 * len(replicates):

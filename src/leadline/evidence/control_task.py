@@ -13,7 +13,7 @@ import numpy as np
 
 from leadline.errors import EvidenceError
 from leadline.evidence.bootstrap import BootstrapDesign, Estimate, Selection, gain, metric_table, select
-from leadline.evidence.metrics import PRIMARY
+from leadline.evidence.metrics import JUDGED_BY
 from leadline.probes.adapt import at_setting
 from leadline.probes.fit import Family
 from leadline.probes.intervals import percentile
@@ -30,7 +30,7 @@ class ControlTask:
 
     Attributes
     ----------
-    metric : the primary one of the kind. selectivity : task − control.
+    metric : what differences of the kind are judged by (accuracy for several classes). selectivity : task − control.
     p_value : one-sided, against a task that is itself a random labelling of the types.
     task, control : the latter is the mean over the draws of labels. draws : each draw's own.
     n_types : types in all. n_recurring : those that stand in two folds or more.
@@ -74,7 +74,7 @@ def control_task(
     """Fit control tasks beside the task: same activations, family, penalty and folds.
 
     Only a row whose type stands in the training rows of its fold can be learnt by memory; task and control are both
-    judged on those rows alone, by the primary metric, within folds. The interval is of the paired differences over the
+    judged on those rows alone, by `JUDGED_BY`, within folds. The interval is of the paired differences over the
     replicates of `design`, for this task against the mean control task; a replicate draws the control tasks with
     replacement too. The p-value asks for more: that the task exceeds what *one* random labelling of the types may score
     by luck. Each replicate is moved by s·√(1 + 1/T)·t, with s the standard deviation between the T draws and t of
@@ -104,7 +104,7 @@ def control_task(
     J. Hewitt and P. Liang (2019), Designing and interpreting probes with control tasks, EMNLP, arXiv:1909.03368.
     """
     n = len(Y)
-    metric = PRIMARY[kind]
+    metric = JUDGED_BY[kind]
     if len(X) != n or np.shape(types) != (n,) or np.shape(fold) != (n,):
         raise EvidenceError(
             f"got X of {len(X)} rows, Y of {n}, fold {np.shape(fold)} and types {np.shape(types)}; expected one a row."

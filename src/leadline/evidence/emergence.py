@@ -26,9 +26,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from leadline.errors import EvidenceError
-from leadline.evidence.bootstrap import BootstrapDesign, Estimate, MetricTable, Selection, select
+from leadline.evidence.bootstrap import BootstrapDesign, Estimate, MetricTable, Selection, interval, select
 from leadline.evidence.metrics import CHANCE
-from leadline.probes.intervals import LEVEL, percentile
+from leadline.probes.intervals import LEVEL
 
 __all__ = ["Emergence", "emergence", "first_of_last_run"]
 
@@ -126,8 +126,7 @@ def emergence(
     defined = np.isfinite(gains)
     bounded = not design.reason and bool((defined.mean(axis=1) >= 0.9).all() and np.isfinite(values).all())
     estimates = tuple(
-        percentile(np.concatenate([[v], g])) if bounded else Estimate(float(v))
-        for v, g in zip(values, gains, strict=True)
+        interval(float(v), g, design) if bounded else Estimate(float(v)) for v, g in zip(values, gains, strict=True)
     )
     reference = "the baseline" if baseline is not None else f"chance ({zero:g})"
     unknown = np.full(len(names), np.nan)

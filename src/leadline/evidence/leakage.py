@@ -29,6 +29,8 @@ from leadline.probes.intervals import percentile
 
 __all__ = ["LeakingColumn", "leaking_columns"]
 
+# A number that belongs to a value, and is not merely near it, leaves no variance within values.
+_CONSTANT = 0.995
 _ALPHA = 0.01
 _COVERED = 0.2
 _MIN_ROWS = 20
@@ -50,7 +52,8 @@ class LeakingColumn:
     name : of the column. kind : `"identity"`, one to group the folds by, or `"synonym"`, the label, perhaps, under
         another name: no more values than the label has classes, or numbers that order it. Those have an AUROC of .9 or
         more in either direction (over all pairs of levels for an ordinal target, the mean over pairs of classes for a
-        multiclass one), or |Spearman| of .9 or more with a column of a continuous target.
+        multiclass one), or |Spearman| of .9 or more with a column of a continuous target; or `"coarse"`, within whose
+        values a continuous target varies little, and yet varies, as latitude does within a country.
     n_values : different values. covered : share of rows whose value stands in another fold too.
     purity : share of those rows that have the label of the majority of their value's rows in other folds; for a
         continuous target the share of variance between values.
@@ -70,6 +73,11 @@ class LeakingColumn:
     @property
     def sentence(self) -> str:
         """What was found, in plain words."""
+        if self.kind == "coarse":
+            return (
+                f"'{self.name}' nearly gives the target, which varies little within its {self.n_values:,} values: it "
+                "may be a coarse form of it. Fold by it to see what is left within and between them."
+            )
         if self.kind == "synonym":
             return (
                 f"'{self.name}' has {self.n_values:,} values and gives the label: it may be the label under another "
@@ -138,7 +146,7 @@ def leaking_columns(
         found.append(
             LeakingColumn(
                 name,
-                "synonym" if synonym else "identity",
+                "synonym" if synonym else "coarse" if kind == "continuous" and purity < _CONSTANT else "identity",
                 n_values,
                 covered,
                 purity,

@@ -339,8 +339,8 @@ class _Take:
         labels = self.labels
         if labels.types is None:
             return (
-                "No type recurs across the folds: nothing names one. A `type` column (a word, a template), where the "
-                "data have one, makes a control task possible."
+                "No column was named as the rows' type. Where the same word or template recurs in many rows, naming "
+                "its column (`type:` in a study) makes a control task possible."
             )
         return control_task(
             self.family,

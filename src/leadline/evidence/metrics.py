@@ -14,6 +14,7 @@ import scipy.stats
 
 __all__ = [
     "CHANCE",
+    "JUDGED_BY",
     "METRICS",
     "PRIMARY",
     "all_metrics",
@@ -30,6 +31,9 @@ __all__ = [
 ]
 
 PRIMARY = {"binary": "auroc", "continuous": "r2", "multiclass": "auroc", "ordinal": "concordance"}
+# By which differences are judged: the macro AUROC of several classes is near 1 where a third of the rows are still read
+# wrongly, and leaves no room for a margin.
+JUDGED_BY = {**PRIMARY, "multiclass": "accuracy"}
 METRICS = {
     "binary": ("auroc", "accuracy", "balanced_accuracy", "f1"),
     "continuous": ("r2", "spearman"),

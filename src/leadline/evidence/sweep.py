@@ -20,7 +20,7 @@ from leadline.evidence.bootstrap import Selection, bootstrap_design, select
 from leadline.evidence.controls import TEXT_CONTROLS
 from leadline.evidence.labels import Labels, Source
 from leadline.evidence.measures import SAFEGUARDS, Masked, Measures, check_measures, take_measures
-from leadline.evidence.metrics import CHANCE, PRIMARY
+from leadline.evidence.metrics import CHANCE, JUDGED_BY, PRIMARY
 from leadline.evidence.permutation import PermutationTest, deal, draw_shuffles, max_test, null_at_site
 from leadline.evidence.site_fits import SiteOutcome, fit_sites
 from leadline.evidence.transfer import HeldOut, hold_out
@@ -300,10 +300,20 @@ def _judge(sweep: Sweep) -> tuple[Verdict, ...]:
     if p_max is not None and sweep.q_value is not None:
         # One of several targets: its p-value is adjusted for their number.
         p_max = max(p_max, sweep.q_value)
-    first = decodable(metric, chance, sweep.selection.metrics[metric], site, p_max, alpha, sweep.measures.leaks)
-    task = sweep.measures.control_task
-    second = selective(
+    first = decodable(
         metric,
+        chance,
+        sweep.selection.metrics[metric],
+        site,
+        p_max,
+        alpha,
+        sweep.measures.leaks,
+        dominated=metric == "r2" and _dominated(sweep),
+    )
+    task = sweep.measures.control_task
+    judged_by = JUDGED_BY[sweep.labels.kind]
+    second = selective(
+        judged_by,
         first.verdict,
         alpha,
         task.selectivity if task is not None and not task.reason else None,
@@ -314,10 +324,14 @@ def _judge(sweep: Sweep) -> tuple[Verdict, ...]:
         instead=sweep.measures.random_labels,
         leaks=sweep.measures.leaks,
     )
-    gains = {b.name: (b.title, b.gain, b.p_gain) for b in sweep.baselines}
+    gains = {b.name: (b.title, b.judged_gain or b.gain, b.p_judged_gain) for b in sweep.baselines}
+    for b in sweep.baselines:
+        # A likelihood that says little of a sentence alone may tell nearly every minimal pair apart.
+        if b.pair_gain is not None:
+            gains[f"{b.name}, by pairs"] = (f"{b.title} (pair accuracy)", b.pair_gain, b.p_pair_gain)
     leaking = any(b.below_chance and b.below_chance["high"] < chance - LEAK_MARGIN for b in sweep.baselines)
     third = beyond_surface(
-        metric,
+        judged_by,
         gains,
         first.verdict,
         alpha,
@@ -329,3 +343,11 @@ def _judge(sweep: Sweep) -> tuple[Verdict, ...]:
     fourth = general(metric, chance, first.verdict, tests, alpha)
     later = "Not tested by this version."
     return (first, second, third, fourth, not_tested("used", later), not_tested("where from", later))
+
+
+def _dominated(sweep: Sweep) -> bool:
+    """Whether one group fills more than half of a fold, whose own mean and spread are then that group's."""
+    if sweep.labels.groups is None:
+        return False
+    counts = np.unique(np.asarray(sweep.labels.groups, dtype=str), return_counts=True)[1]
+    return bool(counts.max() * (int(sweep.fold.max()) + 1) > len(sweep.fold) / 2)

@@ -33,9 +33,9 @@ CLAIMS = ("decodable", "selective", "beyond surface", "general", "used", "where 
 # How far the metric must pass chance to count as decodable, or as general on another set; its control task to count
 # as selective; and the best surface baseline to count as beyond surface.
 _MARGINS = {"decodable": 0.05, "selective": 0.05, "beyond surface": 0.02, "general": 0.05}
-MARGINS = {"auroc": _MARGINS, "r2": _MARGINS, "concordance": _MARGINS}
+MARGINS = {"auroc": _MARGINS, "r2": _MARGINS, "concordance": _MARGINS, "accuracy": _MARGINS}
 
-METRIC_TITLES = {"auroc": "AUROC", "r2": "R²", "concordance": "Concordance"}
+METRIC_TITLES = {"auroc": "AUROC", "r2": "R²", "concordance": "Concordance", "accuracy": "Accuracy"}
 
 # With fewer groups than this in a test set, intervals and shuffles over groups are not to be relied on.
 FEWEST_GROUPS = 6
@@ -74,12 +74,16 @@ def decodable(
     p_max: float | None,
     alpha: float,
     leaks: Sequence[str] = (),
+    *,
+    dominated: bool = False,
 ) -> Verdict:
     """Can a linear map read the concept at the best site, corrected for having chosen it?
 
     Parameters
     ----------
     leaks : what shows that the folds split rows that belong together, a clause each; the claim is then not awarded.
+    dominated : one group fills more than half of a fold, where R² about the fold's own mean says little; the claim is
+        then not refuted.
     """
     line = chance + MARGINS[metric]["decodable"]
     shown = METRIC_TITLES[metric]
@@ -108,6 +112,9 @@ def decodable(
     if word == "supported" and leaks:
         word = "inconclusive"
         sentence = f"The figures cannot be trusted ({text}): {'; '.join(leaks)}."
+    if word == "refuted" and dominated:
+        word = "inconclusive"
+        sentence = f"One group fills more than half of a fold, which R² there is held against: {text}."
     return Verdict("decodable", word, sentence, rule, figures)
 
 
@@ -267,7 +274,8 @@ def beyond_surface(
     margin = MARGINS[metric]["beyond surface"]
     shown = METRIC_TITLES[metric]
     rule = (
-        f"supported if the probe's {shown} exceeds that of every surface baseline on the same folds, with the lower "
+        f"supported if the probe's {shown} (and pair accuracy, where rows come in pairs) exceeds that of every surface "
+        f"baseline on the same folds, with the lower "
         f"bound of each paired gain above {margin:.2f} and each p at most {alpha:g}, and the concept is decodable; "
         f"refuted if the upper bound of some gain is below {margin:.2f}; not awarded without a baseline of the text's "
         f"words or characters, and withheld while the folds split rows that belong together"
@@ -291,7 +299,8 @@ def beyond_surface(
     if word == "refuted":
         worst = min(gains, key=lambda name: gains[name][1].high)
         title, estimate, p = gains[worst]
-    if word == "supported" and decodes != "supported":
+    undecided = word == "supported" and decodes != "supported"
+    if undecided:
         word = "inconclusive"
     figures = {
         "gain": estimate.value,
@@ -303,6 +312,9 @@ def beyond_surface(
     }
     closest = "the only baseline" if len(gains) == 1 else f"the closest of {len(gains)} baselines"
     text = f"{shown} {estimate.value:+.3f} [{estimate.low:+.3f}, {estimate.high:+.3f}] over {closest}, {title.lower()}"
+    if undecided:
+        said = f"The probe gains on the surface ({text}), but that it reads the concept is {decodes}."
+        return Verdict("beyond surface", word, said, rule, figures)
     if leaks and word in ("supported", "refuted"):
         said = f"The gain over the surface cannot be trusted ({text}): {'; '.join(leaks)}."
         return Verdict("beyond surface", "inconclusive", said, rule, figures)

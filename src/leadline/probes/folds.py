@@ -139,6 +139,8 @@ def fold_moments(X: RowSource, fold: np.ndarray, n_folds: int, weights: np.ndarr
     train_square = np.vstack([(squares.sum(0) - squares)[keep], squares.sum(0)]) / train_n
     scale = np.sqrt(np.maximum(train_square - np.square(train_mean), 0.0))
     constant = scale <= 1e-6 * np.maximum(np.abs(mean), largest * 1e-3)
+    # So is one that has died: its values lie dozens of orders below the others', and a coefficient could not undo that.
+    constant |= scale <= 1e-12 * scale.max(axis=-1, keepdims=True)
     scale = np.where(constant, 1.0, scale)
     return FoldMoments(mean, scale[-1], train_mean + mean, scale)
 

@@ -21,7 +21,7 @@ from leadline.models import Model
 from leadline.sites import Site
 from leadline.study.config import DEFAULT_SITES, StudyConfig
 from leadline.study.surface import surface_arrays
-from leadline.study.sweep import labels_of
+from leadline.study.sweep import OneSite, labels_of
 
 __all__ = ["Material", "read_material"]
 
@@ -89,7 +89,7 @@ def _sources(
     if "embed_site" in config.controls:
         there = embeddings in acts.sites
         found["embed_site"] = (
-            _One(acts, embeddings) if there else store.extract("embed-site", data, [embeddings], config.tokens)
+            OneSite(acts, embeddings) if there else store.extract("embed-site", data, [embeddings], config.tokens)
         )
     if "token_embeddings" in config.controls:
         found["token_embeddings"] = store.extract("token-embeddings", data, [embeddings], "mean")
@@ -120,16 +120,6 @@ def _masked(config: StudyConfig, store: _Stores, data: Dataset, target: str, sit
 def _embeddings(sites: Sequence[Site]) -> Site:
     """What enters the first block of the part that is read."""
     return Site("embed", part=next((site.part for site in sites if site.kind != "module"), ""))
-
-
-class _One:
-    """One site of activations that hold several."""
-
-    def __init__(self, acts: Activations, site: Site) -> None:
-        self._acts, self.sites = acts, (site,)
-
-    def read(self, site: Site) -> np.ndarray:
-        return self._acts.read(site)
 
 
 class _Stores:

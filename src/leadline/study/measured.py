@@ -33,7 +33,7 @@ from leadline.study.results import Measure, MeasureFigure, MeasureTable
 __all__ = ["measured"]
 
 N_ROWS = 20
-_NAMES = {"auroc": "AUROC", "r2": "R²", "concordance": "concordance"}
+_NAMES = {"auroc": "AUROC", "r2": "R²", "concordance": "concordance", "accuracy": "accuracy"}
 Told = tuple[str, list[MeasureFigure], list[MeasureTable], str]
 
 
@@ -183,8 +183,8 @@ def _code_length(found: CodeLength, sweep: Sweep, data: Dataset) -> Told:
         random = f"; shuffled labels take {found.random_bits.value / found.n:.3f}"
     figures.append(_figure("rows_to_reach_90", "training rows for nine tenths of the final gain", few))
     sentence = (
-        f"The labels are coded in {_text(found.bits_per_label)} bits each, {found.compression.value:.2f} times shorter "
-        f"than uniform coding{random}.{reach}"
+        f"The labels are coded in {_text(found.bits_per_label)} bits each, a compression of "
+        f"{found.compression.value:.2f} against uniform coding{random}.{reach}"
     )
     return " ".join([sentence, *found.notes]), figures, [curve], ""
 

@@ -22,12 +22,22 @@ from leadline.evidence.sweep import Sweep, sweep_target
 from leadline.evidence.verdict import LEAK_MARGIN, METRIC_TITLES
 from leadline.probes import Family
 from leadline.probes.adapt import default_family
+from leadline.sites import Site
 
 if TYPE_CHECKING:
     from leadline.activations import Activations
     from leadline.data import Dataset
 
-__all__ = ["WITHOUT_MODEL", "fold_findings", "labels_of", "leak_findings", "matching_target", "sweep", "test_rows"]
+__all__ = [
+    "WITHOUT_MODEL",
+    "OneSite",
+    "fold_findings",
+    "labels_of",
+    "leak_findings",
+    "matching_target",
+    "sweep",
+    "test_rows",
+]
 
 WITHOUT_MODEL = (*TEXT_CONTROLS, "first_token", "last_token")
 """Surface baselines that the texts alone allow."""
@@ -120,6 +130,10 @@ def sweep(
         taken = SAFEGUARDS
     else:
         taken = (measures,) if isinstance(measures, str) else tuple(measures)
+    embedding = [site for site in acts.sites if site.kind == "embed"]
+    given = dict(sources or {})
+    if controls == "default" and len(embedding) == 1 and len(acts.sites) > 1:
+        given.setdefault("embed_site", OneSite(acts, embedding[0]))
     return sweep_target(
         acts,
         default_family(chosen.kind) if family is None else family,
@@ -128,7 +142,7 @@ def sweep(
         n_permutations=permutations,
         n_bootstraps=bootstraps,
         text_controls=wanted,
-        sources=sources,
+        sources=given,
         measures=taken,
         held_out={name: test_rows(given, chosen, name) for name, given in (tests or {}).items()},
         balance=balance,
@@ -146,6 +160,16 @@ def _loadable(model: Mapping[str, str | None]) -> str | None:
     """What `load_model` takes for the model of a store: a path where it came from one, else its name."""
     source = model.get("source")
     return source if source and Path(source).exists() else model.get("name")
+
+
+class OneSite:
+    """One site of activations that hold several, as a control."""
+
+    def __init__(self, acts: Activations, site: Site) -> None:
+        self._acts, self.sites = acts, (site,)
+
+    def read(self, site: Site) -> np.ndarray:
+        return self._acts.read(site)
 
 
 def test_rows(acts: Activations, target: Target, name: str) -> tuple[Source, Labels]:
