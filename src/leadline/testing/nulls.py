@@ -38,7 +38,7 @@ class Null:
     Attributes
     ----------
     name : as the tables have it. claim : what is false here. about : why one might claim it all the same.
-    draw : from a seed to data. partial : the surface says as much as the layers do, and is not the label itself.
+    draw : from a seed to data. partial : the surface is not the label itself, and says as much as the layers do.
     """
 
     name: str
@@ -130,7 +130,11 @@ NULLS: tuple[Null, ...] = (
     Null("surface word", "beyond surface", "a word is the label", lambda s: _bow(s, 1, 0.0)),
     Null("surface words", "beyond surface", "8 words a class are the label", lambda s: _bow(s, 8, 0.0)),
     Null(
-        "noisy surface", "beyond surface", "a word is the label but in a fifth of the rows", lambda s: _bow(s, 1, 0.2)
+        "noisy surface",
+        "beyond surface",
+        "a word is the label but in a fifth of the rows",
+        lambda s: _bow(s, 1, 0.2),
+        partial=True,
     ),
     Null(
         "surface length",
