@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 import scipy.stats
@@ -14,10 +15,17 @@ from leadline.testing import evidence_bench
 from leadline.testing.cases import Case
 from leadline.testing.evidence_bench import CaseResult, EvidenceBench, NullResult, run_evidence_bench
 from leadline.testing.nulls import Null
-from leadline.testing.planted import linear_concept, nothing
+from leadline.testing.planted import Planted, linear_concept, nothing
 
 TRUE = Case("a true one", lambda seed: linear_concept(seed, n=80, d=4, n_layers=2, first=1, effect=4.0))
-WRONG = Case("a wrong one", lambda seed: linear_concept(seed, n=80, d=4, n_layers=2, first=1, effect=0.0))
+
+
+def refuted(seed: int) -> Planted:
+    """A clear concept that its case takes for none: no verdict on it is right."""
+    return replace(linear_concept(seed, n=80, d=4, n_layers=2, first=1), truth={"decodable": frozenset({"refuted"})})
+
+
+WRONG = Case("a wrong one", refuted)
 NULL = Null("a null", "decodable", "noise", lambda seed: nothing(seed, n=80, d=4, n_layers=1))
 LOUD = Null("a loud null", "decodable", "no null", lambda seed: linear_concept(seed, n=80, d=4, n_layers=1, first=0))
 
