@@ -257,3 +257,38 @@ def test_a_model_that_is_not_there_offline(folder: Path, tmp_path: Path) -> None
     assert "error: " in done.stderr
     assert "nobody/nothing" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_levels_types_and_pairs_go_from_a_file_to_the_evidence(
+    leadline: Callable[..., Answer], folder: Path, tmp_path: Path
+) -> None:
+    with (tmp_path / "levels.csv").open("w", newline="") as out:
+        writer = csv.writer(out)
+        writer.writerow(["text", "level", "topic", "animal"])
+        for row in range(180):
+            end = [".", "?", "!"][row % 3]
+            animal = ["cat", "dog", "bird"][row // 3 % 3] + str(row // 9 % 4)
+            writer.writerow([f"The {animal} waits {row} {end}", ["low", "middle", "high"][row % 3], row // 7, animal])
+    store = tmp_path / "levels"
+    levels = [word for level in ("low", "middle", "high") for word in ("--order", level)]
+    data = ["--data", tmp_path / "levels.csv", "--target", "level", "--group", "topic", "--type", "animal"]
+    done = leadline("extract", "--model", folder / "model", *data, *levels, "--sites", "resid_post.*", "--out", store)
+    assert done.code == 0, done.err
+    asked = ["--permutations", "19", "--bootstraps", "100", "--folds", "3", "--l2", "0.1", "--controls", "bag_of_words"]
+    swept = leadline("sweep", store, *asked, "--measures", "control_task", "--measures", "emergence", "--json").json
+    assert swept["family"] == "ordinal"
+    assert set(swept["best"]["metrics"]) == {"concordance", "accuracy", "adjacent_accuracy", "kappa"}
+    assert swept["verdicts"]["selective"] != "not tested"
+    taken = {one["name"]: one for one in swept["measures"]}
+    assert set(taken) == {"duplicates", "leaking_columns", "emergence", "control_task"}
+    assert taken["control_task"]["figures"][0]["name"] == "selectivity"
+
+    with (tmp_path / "pairs.csv").open("w", newline="") as out:
+        writer = csv.writer(out)
+        writer.writerow(["good", "bad"])
+        writer.writerows([[f"The cat {row} waits .", f"The cat {row} waits !"] for row in range(40)])
+    pairs = ["--data", tmp_path / "pairs.csv", "--pairs", "good", "bad", "--out", tmp_path / "pairs"]
+    done = leadline("extract", "--model", folder / "model", "--sites", "resid_post.*", *pairs)
+    assert done.code == 0, done.err
+    swept = leadline("sweep", tmp_path / "pairs", *asked, "--measures", "none", "--json").json
+    assert swept["best"]["metrics"]["pair_accuracy"]["value"] == 1.0

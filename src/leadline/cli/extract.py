@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -40,8 +40,13 @@ def command(
     image: str | None = None,
     audio: str | None = None,
     target: tuple[str, ...] = (),
+    kind: Literal["binary", "continuous", "multiclass", "ordinal"] | None = None,
     positive: str | None = None,
+    order: tuple[str, ...] = (),
     group: str | None = None,
+    pair: str | None = None,
+    type: str | None = None,
+    pairs: tuple[str, str] | None = None,
     split: str | None = None,
     sample: int | None = None,
     sites: tuple[str, ...] = ("default",),
@@ -79,10 +84,20 @@ def command(
         The column with the files of sounds.
     target
         The column with the labels; may be given several times.
+    kind
+        What the target is; by default two classes are binary, other texts multiclass, other numbers continuous.
     positive
         The class that counts as 1, where a column has several.
+    order
+        A level of an ordinal target; given once for each, from the lowest.
     group
         The column whose rows belong together, such as a city or a document.
+    pair
+        The column that names the minimal pair of a row.
+    type
+        The column of what recurs, as the same word or template, for control tasks.
+    pairs
+        The columns of the good and the bad sentence, where a row is a minimal pair.
     split
         The column that says train or test.
     sample
@@ -127,8 +142,13 @@ def command(
         "image": image,
         "audio": audio,
         "target": list(target) or None,
+        "kind": kind,
         "positive": positive,
+        "order": list(order) or None,
         "group": group,
+        "pair": pair,
+        "type": type,
+        "pairs": None if pairs is None else dict(zip(("positive", "negative"), pairs, strict=True)),
         "split": split,
         "sample": sample,
     }

@@ -13,6 +13,7 @@ from leadline.errors import ConfigError, did_you_mean
 from leadline.files import file_name
 
 if TYPE_CHECKING:
+    from leadline.activations import Activations
     from leadline.evidence import Sweep
     from leadline.evidence.bootstrap import Estimate
     from leadline.probes import Family, Probe, ProbeSet
@@ -104,7 +105,7 @@ def command(
         )
     written = _write(result, out) if out is not None else {}
     if as_json:
-        print_json(_json(result, written))
+        print_json(_json(result, written, acts))
     else:
         _print(result)
         if out is not None:
@@ -148,8 +149,11 @@ def _estimates(metrics: dict[str, Estimate]) -> dict[str, Any]:
     return {name: {"value": one.value, "low": one.low, "high": one.high} for name, one in metrics.items()}
 
 
-def _json(result: Sweep, written: dict[str, list[str]]) -> dict[str, Any]:
+def _json(result: Sweep, written: dict[str, list[str]], acts: Activations) -> dict[str, Any]:
+    from leadline.study.measured import measured
+
     test = result.permutation
+    data = acts.by_token().dataset if acts.ragged else acts.dataset
     return {
         "target": result.labels.name,
         "family": result.family.name,
@@ -166,6 +170,7 @@ def _json(result: Sweep, written: dict[str, list[str]]) -> dict[str, Any]:
             for one in result.baselines
         ],
         "verdicts": {one.claim: one.verdict for one in result.verdicts},
+        "measures": [] if data is None else [one.model_dump() for one in measured(result, data)],
     }
 
 
