@@ -158,3 +158,11 @@ def test_what_cannot_be_judged_says_why():
         emergence(drawn(0, [0.1]), names(1), DESIGN, metric="r2")
     with pytest.raises(EvidenceError, match="the one"):
         emergence(drawn(0, [0.1]), names(1), DESIGN, chance=0.5, baseline=drawn(0, [0.1])[0])
+
+
+def test_a_site_that_the_permutation_test_refuses_neither_emerges_nor_stands_in_the_interval():
+    steps = drawn(3, [0.0, 0.1, 0.2, 0.3])
+    assert emergence(steps, names(4), DESIGN).site == "resid_post.1"
+    found = emergence(steps, names(4), DESIGN, permutation_p=np.array([0.6, 0.2, 0.01, 0.01]))
+    assert (found.site, found.low) == ("resid_post.2", "resid_post.2")
+    assert found.p_values[1] == 0.2

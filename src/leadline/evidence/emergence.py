@@ -160,7 +160,11 @@ def emergence(
     index = first_of_last_run((p_values <= alpha)[:, None])[0]
 
     whole = defined.all(axis=0)
-    firsts = first_of_last_run(gains[:, whole] > critical[:, None])
+    passed = gains[:, whole] > critical[:, None]
+    if permutation_p is not None:
+        # What the shuffles do not allow, no replicate can find.
+        passed &= ~(np.asarray(permutation_p) > alpha)[:, None]
+    firsts = first_of_last_run(passed)
     tail = (1 - LEVEL) / 2
     low, high = np.quantile(firsts, [tail, 1 - tail], method="inverted_cdf").astype(int)
     none = len(names)
