@@ -341,7 +341,7 @@ class _Take:
         if labels.types is None:
             return (
                 "No column was named as the rows' type. Where the same word or template recurs in many rows, naming "
-                "its column (`type:` in a study) makes a control task possible."
+                "its column (type: in a study) makes a control task possible."
             )
         return control_task(
             self.family,
@@ -511,7 +511,7 @@ class _Take:
 
     def simplified(self) -> tuple[Simplified, ...] | str:
         if not self.held_out:
-            return "No labelled set of another distribution was given (`test:` in a study)."
+            return "No labelled set of another distribution was given (test: in a study)."
         tests = {
             name: (source.read(self.best.site)[labels.rows], labels.Y, labels.groups)
             for name, (source, labels) in self.held_out.items()

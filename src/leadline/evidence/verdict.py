@@ -203,7 +203,7 @@ def general(
         f"whose group or text was trained on are scored by a fold that never saw it; not tested without such a set"
     )
     if not tests:
-        said = "No labelled set of another distribution was given (`test:` in a study)."
+        said = "No labelled set of another distribution was given (test: in a study)."
         return Verdict("general", "not tested", said, rule)
     known = {
         name: e
