@@ -104,7 +104,7 @@ def test_counting_once_for_all_folds_equals_a_vectoriser_a_fold(fold, monkeypatc
     texts = [" ".join(rng.choice(words, rng.integers(0, 9))) for _ in range(120)]
     for name, kept in (("bag_of_words", 50_000), ("char_ngrams", 50_000), ("bag_of_words", 40)):
         monkeypatch.setattr(tfidf, "_MAX_FEATURES", kept)
-        for k, own, other in tfidf._tfidf(name, texts, fold, range(4)):
+        for k, own, other in tfidf._tfidf(name, texts, fold, range(4), np.ones(len(texts), dtype=bool)):
             # Of features of equal number at the cap, either may stay, so their products are compared without one.
             alone = TfidfVectorizer(max_features=kept, sublinear_tf=True, **tfidf._ANALYSERS[name])
             expected = alone.fit_transform([t for t, f in zip(texts, fold, strict=True) if f != k])
@@ -148,3 +148,21 @@ def test_every_control_is_scored_by_its_name(fold):
         control_scores("length", y, "binary", fold)
     with pytest.raises(EvidenceError, match="unknown control"):
         control_scores("syntax", y, "binary", fold)
+
+
+@pytest.mark.parametrize("name", ["bag_of_words", "length", "first_token", "perplexity"])
+def test_rows_that_a_balanced_draw_leaves_out_are_scored_and_never_trained_on(name):
+    rng = np.random.default_rng(8)
+    n = 120
+    fold, kept = np.arange(n) % 3, rng.random(n) < 0.5
+    y = rng.integers(0, 2, n).astype(float)
+    texts = [f"{'good' if v else 'bad'} {'word ' * int(rng.integers(1, 6))}{i % 7}" for i, v in enumerate(y)]
+    arrays = {"perplexity": rng.normal(size=n)}
+    scores = control_scores(name, y[:, None], "binary", fold, texts=texts, arrays=arrays, kept=kept)
+    turned = np.where(kept, y, 1 - y)
+    again = control_scores(name, turned[:, None], "binary", fold, texts=texts, arrays=arrays, kept=kept)
+    assert np.isfinite(scores).all()
+    np.testing.assert_allclose(scores, again, atol=1e-4)
+    # Without the draw their labels count.
+    without = control_scores(name, turned[:, None], "binary", fold, texts=texts, arrays=arrays)
+    assert np.abs(without - scores).max() > 1e-3

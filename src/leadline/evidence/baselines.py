@@ -101,9 +101,10 @@ def run_baselines(
             raise EvidenceError(
                 f"unknown control '{name}'; expected one of {', '.join(CONTROLS)}." + did_you_mean(name, CONTROLS)
             )
+    kept = None if weights is None else weights > 0
     for name in dict.fromkeys((*text_controls, *surface)):
         with stage(events, "controls", CONTROLS[name].title):
-            scores = control_scores(name, labels.Y, labels.kind, fold, texts=labels.texts, arrays=surface)
+            scores = control_scores(name, labels.Y, labels.kind, fold, texts=labels.texts, arrays=surface, kept=kept)
             add(name, metric_table(scores, labels.Y, labels.kind, design, labels.pairs))
     for name, given in sources.items():
         several = list(given) if isinstance(given, Sequence) else [given]

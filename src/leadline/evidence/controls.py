@@ -106,6 +106,7 @@ def control_scores(
     *,
     texts: Sequence[str] | None = None,
     arrays: Mapping[str, np.ndarray] | None = None,
+    kept: np.ndarray | None = None,
 ) -> np.ndarray:
     """Out-of-fold scores of one of `TEXT_CONTROLS` or `ARRAY_CONTROLS`.
 
@@ -113,6 +114,7 @@ def control_scores(
     ----------
     texts : the n texts. arrays : by the control's name, what was computed for the n rows elsewhere: (n,) ids for
         `first_token` and `last_token`, (n, k) numbers for `position` and `perplexity`.
+    kept : (n,) bool, the rows that may be trained on, as a balanced draw keeps them; every row is scored.
 
     Returns
     -------
@@ -129,16 +131,16 @@ def control_scores(
         )
     if name in ARRAY_CONTROLS and name in given:
         read = categorical_scores if name in ("first_token", "last_token") else numeric_scores
-        return read(given[name], Y, kind, fold)
+        return read(given[name], Y, kind, fold, kept=kept)
     if name in ("position", "perplexity"):
         raise EvidenceError(f"the control '{name}' reads an array, and none was given; give arrays={{'{name}': …}}.")
     if texts is None:
         raise EvidenceError(f"the control '{name}' reads texts, and these activations come without; leave it out.")
     if name == "length":
-        return length_scores(texts, Y, kind, fold)
+        return length_scores(texts, Y, kind, fold, kept=kept)
     if name in ("first_token", "last_token"):
-        return categorical_scores(end_words(texts)[0 if name == "first_token" else 1], Y, kind, fold)
-    return tfidf_scores(name, texts, Y, kind, fold)
+        return categorical_scores(end_words(texts)[0 if name == "first_token" else 1], Y, kind, fold, kept=kept)
+    return tfidf_scores(name, texts, Y, kind, fold, kept=kept)
 
 
 def end_words(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
@@ -147,6 +149,9 @@ def end_words(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     return np.array([words[0] for words in found]), np.array([words[-1] for words in found])
 
 
-def length_scores(texts: Sequence[str], Y: np.ndarray, kind: str, fold: np.ndarray) -> np.ndarray:
+def length_scores(
+    texts: Sequence[str], Y: np.ndarray, kind: str, fold: np.ndarray, *, kept: np.ndarray | None = None
+) -> np.ndarray:
     """(L, n, c) out-of-fold scores from the counts of characters and words, and their logarithms."""
-    return numeric_scores(np.array([[len(t), len(t.split())] for t in texts], dtype=np.float64), Y, kind, fold)
+    counts = np.array([[len(t), len(t.split())] for t in texts], dtype=np.float64)
+    return numeric_scores(counts, Y, kind, fold, kept=kept)

@@ -23,7 +23,9 @@ _STRENGTHS = (0.5, 2.0, 8.0)
 _KINDS = ("binary", "continuous", "multiclass", "ordinal")
 
 
-def numeric_scores(values: np.ndarray, Y: np.ndarray, kind: str, fold: np.ndarray) -> np.ndarray:
+def numeric_scores(
+    values: np.ndarray, Y: np.ndarray, kind: str, fold: np.ndarray, *, kept: np.ndarray | None = None
+) -> np.ndarray:
     """Out-of-fold scores of a probe on a few numbers and, where none is negative, their logarithms log(1 + x).
 
     Logistic, ridge, multinomial or proportional-odds regression, as the kind asks, with the numbers standardised
@@ -33,6 +35,7 @@ def numeric_scores(values: np.ndarray, Y: np.ndarray, kind: str, fold: np.ndarra
     Parameters
     ----------
     values : (n,) or (n, k), NaN where missing. Y : (n, m). kind : of the target. fold : (n,) the fold that tests a row.
+    kept : (n,) bool, the rows that may be trained on, as a balanced draw keeps them; every row is scored.
 
     Returns
     -------
@@ -52,7 +55,8 @@ def numeric_scores(values: np.ndarray, Y: np.ndarray, kind: str, fold: np.ndarra
     mean = np.where(missing, 0, X).sum(axis=0) / np.maximum(known, 1)
     X = np.where(missing, mean, X)
     parts = [X, np.log1p(X[:, (X >= 0).all(axis=0)]), missing[:, missing.any(axis=0)].astype(np.float64)]
-    return _family(kind).fit_site(np.hstack(parts).astype(np.float32), Y, fold).scores
+    weights = None if kept is None else kept.astype(np.float64)
+    return _family(kind).fit_site(np.hstack(parts).astype(np.float32), Y, fold, weights=weights).scores
 
 
 def _family(kind: str) -> Family:
@@ -63,7 +67,9 @@ def _family(kind: str) -> Family:
     return Ordinal(l2=_NUMERIC_L2) if kind == "ordinal" else Ridge(l2=_NUMERIC_L2)
 
 
-def categorical_scores(categories: np.ndarray, Y: np.ndarray, kind: str, fold: np.ndarray) -> np.ndarray:
+def categorical_scores(
+    categories: np.ndarray, Y: np.ndarray, kind: str, fold: np.ndarray, *, kept: np.ndarray | None = None
+) -> np.ndarray:
     """Out-of-fold scores from one category a row: its rate in the training rows, mixed with the rate of all of them.
 
     With n_v training rows of the category v, of which n_vc are of class c, and the rate p_c of all training rows,
@@ -78,7 +84,7 @@ def categorical_scores(categories: np.ndarray, Y: np.ndarray, kind: str, fold: n
     Parameters
     ----------
     categories : (n,) of any type that compares equal, such as token ids or words.
-    Y, kind, fold : as of `numeric_scores`.
+    Y, kind, fold, kept : as of `numeric_scores`.
 
     Returns
     -------
@@ -95,8 +101,9 @@ def categorical_scores(categories: np.ndarray, Y: np.ndarray, kind: str, fold: n
     outcomes = indicators(Y, kind)
     n, c = outcomes.shape
     scores = np.zeros((len(_STRENGTHS), n, c), dtype=np.float32)
+    allowed = np.ones(n, dtype=bool) if kept is None else kept
     for k in range(int(fold.max()) + 1):
-        train, test = fold != k, np.flatnonzero(fold == k)
+        train, test = (fold != k) & allowed, np.flatnonzero(fold == k)
         counts = np.bincount(codes[train], minlength=len(names)).astype(np.float64)[:, None]
         sums = np.stack([np.bincount(codes[train], outcomes[train, j], len(names)) for j in range(c)], axis=1)
         prior = outcomes[train].mean(axis=0)

@@ -27,7 +27,14 @@ _TEXT_L2 = tuple(float(f"{x:.0e}") for x in np.logspace(-5, -1, 5))
 
 
 def tfidf_scores(
-    name: str, texts: Sequence[str], Y: np.ndarray, kind: str, fold: np.ndarray, *, folds: Iterable[int] | None = None
+    name: str,
+    texts: Sequence[str],
+    Y: np.ndarray,
+    kind: str,
+    fold: np.ndarray,
+    *,
+    folds: Iterable[int] | None = None,
+    kept: np.ndarray | None = None,
 ) -> np.ndarray:
     """Out-of-fold scores of TF-IDF with a linear model.
 
@@ -38,6 +45,7 @@ def tfidf_scores(
     Parameters
     ----------
     folds : score the rows of these folds alone, and leave the others NaN; all by default.
+    kept : (n,) bool, the rows that may be trained on, as a balanced draw keeps them; every row is scored.
 
     Returns
     -------
@@ -54,8 +62,9 @@ def tfidf_scores(
     c = n_classes if kind == "multiclass" else n_classes - 1 if kind == "ordinal" else Y.shape[1]
     scores = np.full((len(_TEXT_L2), n, c), np.nan, dtype=np.float32)
     wanted = range(int(fold.max()) + 1) if folds is None else sorted(set(folds))
-    for k, own, other in _tfidf(name, texts, fold, wanted):
-        train, test = fold != k, fold == k
+    allowed = np.ones(n, dtype=bool) if kept is None else kept
+    for k, own, other in _tfidf(name, texts, fold, wanted, allowed):
+        train, test = (fold != k) & allowed, fold == k
         if own is None or other is None or (kind != "continuous" and len(np.unique(Y[train])) < 2):
             # Of two classes neither is said: the sign of a fold's own rate would only mirror how the folds fell.
             scores[:, test] = 0 if kind == "binary" else constant_scores(Y[train], kind, n_classes)
@@ -65,7 +74,7 @@ def tfidf_scores(
 
 
 def _tfidf(
-    name: str, texts: Sequence[str], fold: np.ndarray, folds: Iterable[int]
+    name: str, texts: Sequence[str], fold: np.ndarray, folds: Iterable[int], allowed: np.ndarray
 ) -> Iterator[tuple[int, scipy.sparse.csr_matrix | None, scipy.sparse.csr_matrix | None]]:
     """For each fold its training and its test rows, with the vocabulary and the weights that its training rows give.
 
@@ -84,7 +93,7 @@ def _tfidf(
         yield from ((k, None, None) for k in folds)
         return
     for k in folds:
-        own, other = counts[fold != k], counts[fold == k]
+        own, other = counts[(fold != k) & allowed], counts[fold == k]
         total = np.asarray(own.sum(axis=0)).ravel()
         kept = np.flatnonzero(total)
         if len(kept) > _MAX_FEATURES:
