@@ -10,11 +10,12 @@ import scipy.sparse
 import scipy.stats
 
 from leadline.errors import EvidenceError
-from leadline.evidence.association import associate, benjamini_hochberg, hypergeometric
+from leadline.evidence.association import associate, hypergeometric
 from leadline.evidence.bootstrap import bootstrap_design, metric_table
 from leadline.evidence.controls import tfidf_scores
 from leadline.evidence.giveaway import giveaway_words, mask_text, mask_texts
 from leadline.evidence.giveaway_effect import giveaway_effect, masked_bag_of_words, score_by_fold
+from leadline.evidence.multiplicity import benjamini_hochberg
 from leadline.probes.splits import make_folds
 
 FILLER = [f"word{i}" for i in range(60)]

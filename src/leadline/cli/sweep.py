@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from leadline.evidence.bootstrap import Estimate
     from leadline.probes import Family, Probe, ProbeSet
 
-__all__ = ["EXAMPLES", "command"]
+__all__ = ["EXAMPLES", "command", "family_named"]
 
 EXAMPLES = """
 - `leadline sweep runs/demo/activations`
@@ -84,7 +84,7 @@ def command(
     from leadline.cli.progress import progress
     from leadline.files import ensure_folder
 
-    family = _family(probe, l2=l2, k=k)
+    family = family_named(probe, l2=l2, k=k)
     if out is not None:
         ensure_folder(out)
     acts = ll.Activations.open(store)
@@ -113,7 +113,7 @@ def command(
     return 0
 
 
-def _family(name: str, **given: tuple[float, ...] | tuple[int, ...]) -> Family:
+def family_named(name: str, **given: tuple[float, ...] | tuple[int, ...]) -> Family:
     from pydantic import ValidationError
 
     from leadline.probes import FAMILIES

@@ -95,7 +95,7 @@ def command(
         A JSON file for the whole matrix.
     """
     from leadline.cli.progress import progress
-    from leadline.cli.sweep import _family
+    from leadline.cli.sweep import family_named
     from leadline.files import write_atomic
     from leadline.study.transfer import transfer
 
@@ -105,7 +105,7 @@ def command(
         raise ConfigError("--k is of a k_sparse probe; give --probe k_sparse.")
     family = None
     if probe != "default" or l2:
-        family = _family("logistic" if probe == "default" else probe, l2=l2, k=k)
+        family = family_named("logistic" if probe == "default" else probe, l2=l2, k=k)
     columns = {"text": text, "target": target, "positive": positive, "group": group}
     with ExitStack() as stack:
         folder = keep

@@ -24,7 +24,7 @@ from scipy.special import gammaln
 
 from leadline.evidence.surface import indicators
 
-__all__ = ["Association", "associate", "benjamini_hochberg"]
+__all__ = ["Association", "associate"]
 
 # Beyond this p-value by the normal approximation, no word is worth the exact one.
 _WORTH_EXACT = 0.3
@@ -155,12 +155,3 @@ def _ranks_within(values: np.ndarray, stratum: np.ndarray, *, break_ties: bool =
         else:
             ranks[rows] = scipy.stats.rankdata(values[rows]) / (len(rows) + 1)
     return ranks
-
-
-def benjamini_hochberg(p: np.ndarray) -> np.ndarray:
-    """(V,) q-values: the smallest false discovery rate at which each would be among the discoveries."""
-    order = np.argsort(p, kind="stable")
-    scaled = p[order] * len(p) / np.arange(1, len(p) + 1)
-    q = np.empty(len(p))
-    q[order] = np.minimum(np.minimum.accumulate(scaled[::-1])[::-1], 1.0)
-    return q

@@ -39,7 +39,7 @@ from leadline.evidence.metrics import CHANCE, PRIMARY
 from leadline.evidence.permutation import draw_shuffles
 from leadline.evidence.prequential import OrderCode, code_order
 from leadline.probes.fit import Family
-from leadline.probes.fitted import LinearFamily
+from leadline.probes.fitted import LIKELIHOODS, LinearFamily
 from leadline.probes.intervals import Estimate
 from leadline.probes.logistic import Logistic
 from leadline.probes.multinomial import Multinomial
@@ -50,8 +50,6 @@ from leadline.probes.splits import group_codes
 
 __all__ = ["DEFAULT_PORTIONS", "CodeLength", "CurvePoint", "OrderCode", "code_length"]
 
-# Families whose scores are log odds, by maximum likelihood or by a model of the classes.
-_LIKELIHOODS = ("logistic", "multinomial", "ordinal", "lda", "sparse_logistic", "k_sparse")
 _FEWEST_SHUFFLES = 19
 # Below this share of the largest l1, a path that fits shuffled labels on few rows takes minutes, and codes them badly.
 _SMALLEST_L1 = 0.1
@@ -257,7 +255,7 @@ def _coder(family: Family, kind: str) -> tuple[Any, list[str]]:
         if isinstance(family, LinearFamily):
             return family, []
         return stand_in, [f"{family.name} is no linear family; {stand_in.name} stands in for it"]
-    if family.name not in _LIKELIHOODS:
+    if family.name not in LIKELIHOODS:
         return stand_in, [f"the scores of {family.name} are no log odds; {stand_in.name} codes in its place"]
     coder: Any = family
     names = {field.name for field in fields(coder)}

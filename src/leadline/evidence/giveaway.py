@@ -16,10 +16,11 @@ import scipy.sparse
 from sklearn.feature_extraction.text import CountVectorizer
 
 from leadline.errors import EvidenceError
-from leadline.evidence.association import Association, associate, benjamini_hochberg
+from leadline.evidence.association import Association, associate
+from leadline.evidence.multiplicity import benjamini_hochberg
 from leadline.probes.splits import group_codes
 
-__all__ = ["GiveawayWord", "Giveaways", "Masked", "giveaway_words", "mask_text", "mask_texts"]
+__all__ = ["GiveawayWord", "Giveaways", "MaskedTexts", "giveaway_words", "mask_text", "mask_texts"]
 
 _WORD = re.compile(r"\w+")
 # Stands where a text had nothing but giveaways, since no model reads an empty text.
@@ -170,7 +171,8 @@ def _choose(
     found: Association, tested: np.ndarray, max_words: int, q: float, min_association: float
 ) -> list[tuple[int, float, float, int]]:
     """(word, correlation, q-value, outcome) of the words that pass, the strongest first."""
-    rates = benjamini_hochberg(found.p)
+    # An exact sum of probabilities may exceed 1 by its rounding.
+    rates = benjamini_hochberg(np.minimum(found.p, 1.0))
     strength = np.abs(found.correlation)
     passed = np.flatnonzero((rates <= q) & (strength >= min_association))
     passed = passed[np.argsort(-strength[passed], kind="stable")][:max_words]
@@ -206,7 +208,7 @@ def _merge(
 
 
 @dataclass(frozen=True)
-class Masked:
+class MaskedTexts:
     """Texts without their giveaways.
 
     Attributes
@@ -219,7 +221,7 @@ class Masked:
     changed: np.ndarray
 
 
-def mask_texts(texts: Sequence[str], giveaways: Giveaways, fold: np.ndarray, *, mask: str = "") -> Masked:
+def mask_texts(texts: Sequence[str], giveaways: Giveaways, fold: np.ndarray, *, mask: str = "") -> MaskedTexts:
     """Take each row's giveaways out of it: those that were chosen without its fold.
 
     Whole words alone, whatever their case. A word that is removed takes the white space before it along; a text of
@@ -232,7 +234,7 @@ def mask_texts(texts: Sequence[str], giveaways: Giveaways, fold: np.ndarray, *, 
     """
     found = [mask_text(text, giveaways.words[int(k)], mask) for text, k in zip(texts, fold, strict=True)]
     changed = np.array([new is not old for new, old in zip(found, texts, strict=True)], dtype=bool)
-    return Masked(tuple(found), changed)
+    return MaskedTexts(tuple(found), changed)
 
 
 def mask_text(text: str, words: Sequence[str], mask: str = "") -> str:

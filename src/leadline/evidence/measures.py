@@ -32,7 +32,7 @@ from leadline.evidence.nonlinearity import NonlinearityGap, nonlinearity_gap
 from leadline.evidence.operating_point import OperatingPoint, cross_fitted_recall
 from leadline.evidence.robustness import Robustness, robustness
 from leadline.evidence.simplified import Simplified, simplified_transfer
-from leadline.evidence.site_fits import SiteFits, SiteOutcome
+from leadline.evidence.site_fits import SiteOutcome
 from leadline.evidence.text_features import TextFeatures, text_features
 from leadline.evidence.transfer import shared_rows
 from leadline.probes.parallel import map_sites
@@ -253,7 +253,6 @@ def take_measures(
     names: Sequence[str],
     source: Source,
     sweep: Sweep,
-    fits: SiteFits,
     design: BootstrapDesign,
     *,
     masked: Masked | None = None,
@@ -265,10 +264,10 @@ def take_measures(
 
     Parameters
     ----------
-    sweep : without its measures. fits, design : of its sites. weights : of the training rows.
+    sweep : without its measures. design : of its replicates. weights : of the training rows.
     masked, held_out : as `sweep_target` has them.
     """
-    take = _Take(source, sweep, fits, design, masked, held_out or {}, weights)
+    take = _Take(source, sweep, design, masked, held_out or {}, weights)
     found: dict[str, Any] = {}
     reasons: dict[str, str] = {}
     for name in MEASURES:
@@ -295,13 +294,12 @@ class _Take:
         self,
         source: Source,
         sweep: Sweep,
-        fits: SiteFits,
         design: BootstrapDesign,
         masked: Masked | None,
         held_out: Mapping[str, tuple[Source, Labels]],
         weights: np.ndarray | None,
     ) -> None:
-        self.source, self.sweep, self.fits, self.design = source, sweep, fits, design
+        self.source, self.sweep, self.design = source, sweep, design
         self.masked, self.held_out, self.weights = masked, held_out, weights
         self.labels, self.fold, self.family, self.seed = sweep.labels, sweep.fold, sweep.family, sweep.seed
         self.best = sweep.outcomes[sweep.best_index]

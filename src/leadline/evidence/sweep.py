@@ -286,7 +286,7 @@ def sweep_target(
         balanced=balance,
     )
     taken = take_measures(
-        measures, source, result, fits, design, masked=masked, held_out=held_out, weights=weights, events=events
+        measures, source, result, design, masked=masked, held_out=held_out, weights=weights, events=events
     )
     result = replace(result, measures=taken)
     return result.tried_on(held_out) if held_out else result

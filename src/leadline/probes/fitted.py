@@ -21,7 +21,7 @@ from leadline.probes.splits import make_folds
 from leadline.probes.weights import balanced_sample
 from leadline.sites import Site
 
-__all__ = ["Fitted", "LinearFamily", "fit_family", "prepare"]
+__all__ = ["LIKELIHOODS", "Fitted", "LinearFamily", "fit_family", "prepare"]
 
 # Families whose scores are log odds, by maximum likelihood or by a model of the classes.
 LIKELIHOODS = ("logistic", "multinomial", "ordinal", "lda", "sparse_logistic", "k_sparse")
