@@ -12,6 +12,7 @@ from collections.abc import Iterable
 __all__ = [
     "ActivationsError",
     "ArchitectureError",
+    "CausalError",
     "ConfigError",
     "DataError",
     "EvidenceError",
@@ -61,6 +62,10 @@ class ProbeError(LeadlineError):
 
 class EvidenceError(LeadlineError):
     """A statistic that the given data cannot carry."""
+
+
+class CausalError(LeadlineError):
+    """An intervention, or a question about its effect, that this model or these inputs cannot carry."""
 
 
 class ConfigError(LeadlineError):
