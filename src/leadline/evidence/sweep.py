@@ -341,7 +341,7 @@ def _judge(sweep: Sweep) -> tuple[Verdict, ...]:
     )
     tests = {h.name: (h.metrics[site][metric], h.p_value, h.n_groups) for h in sweep.held_out if h.shifted}
     fourth = general(metric, chance, first.verdict, tests, alpha)
-    later = "Not tested by this version."
+    later = "No intervention was made (causal: in a study, or `leadline causal RUN`)."
     return (first, second, third, fourth, not_tested("used", later), not_tested("where from", later))
 
 

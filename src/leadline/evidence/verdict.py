@@ -1,8 +1,8 @@
 """The rules by which each claim ends: stated here, before any data is seen.
 
 `supported`: the interval's lower bound passes the margin and p ≤ α. `refuted`: the upper bound stays below the margin.
-Otherwise `inconclusive`; `not tested` says why. "Used" and "where from" need interventions on the model: their rules
-come with the causal stage, and until then both are not tested.
+Otherwise `inconclusive`; `not tested` says why. "Used" and "where from" need interventions on the model: without the
+causal stage both are not tested.
 """
 
 from __future__ import annotations
@@ -20,12 +20,16 @@ __all__ = [
     "LEAK_MARGIN",
     "MARGINS",
     "METRIC_TITLES",
+    "USED_MARGIN",
+    "WHERE_FROM_SHARE",
     "Verdict",
     "beyond_surface",
     "decodable",
     "general",
     "not_tested",
     "selective",
+    "used",
+    "where_from",
 ]
 
 CLAIMS = ("decodable", "selective", "beyond surface", "general", "used", "where from")
@@ -42,6 +46,11 @@ FEWEST_GROUPS = 6
 
 # A baseline whose upper bound lies this far below chance betrays rows that belong together, split by the folds.
 LEAK_MARGIN = 0.05
+
+# How far moving the concept must move the log odds of the model's answers (nats) to count as used.
+USED_MARGIN = 0.1
+# How much of what the decomposition gives to the named components must go with them.
+WHERE_FROM_SHARE = 0.5
 
 
 @dataclass(frozen=True)
@@ -336,3 +345,133 @@ def beyond_surface(
         "inconclusive": f"The data do not decide whether the probe says more than the text's surface: {text}.",
     }[word]
     return Verdict("beyond surface", word, sentence, rule, figures)
+
+
+def used(
+    decodes: str,
+    alpha: float,
+    effect: Estimate | None,
+    p: float,
+    *,
+    n_groups: int,
+    site: Estimate | None = None,
+    direction: Estimate | None = None,
+    share: Estimate | None = None,
+    reason: str = "",
+) -> Verdict:
+    """Does the model act on what the probe reads?
+
+    Parameters
+    ----------
+    decodes : how `decodable` ended; a direction that reads nothing is not the concept's.
+    effect : how far the log odds of the answers move toward the other class when each example is moved along the
+        probe's pattern by the gap between the classes; mean over examples, nats. None where it was not tested.
+    p : the larger of the p-values against random directions of the same norm, isotropic and drawn from the activations'
+        covariance within classes.
+    site : the same when the whole site is exchanged with an example of the other class.
+    direction : the same along the direction that reads.
+    share : `effect` as a share of the difference between the classes without any intervention.
+    reason : why it was not tested.
+    """
+    margin = USED_MARGIN
+    rule = (
+        f"supported if moving each example along the probe's pattern by the gap between the classes moves the log odds "
+        f"of the model's answers toward the other class by more than {margin:g} (lower bound), further than random "
+        f"directions of the same norm (p at most {alpha:g}, isotropic and drawn from the covariance within classes "
+        f"alike), exchanging the whole site with an example of the other class does so too (lower bound above 0), and "
+        f"the concept is decodable; refuted if the upper bound of either stays below {margin:g}; not tested with fewer "
+        f"than {FEWEST_GROUPS} groups"
+    )
+    if effect is None:
+        return Verdict("used", "not tested", reason or "No intervention was made.", rule)
+    if n_groups < FEWEST_GROUPS or not np.isfinite([effect.low, effect.high, p]).all():
+        said = f"No interval can be given: the examples are of {n_groups} groups."
+        return Verdict("used", "not tested", reason or said, rule)
+    figures = {"effect": effect.value, "low": effect.low, "high": effect.high, "p": p, "margin": margin, "alpha": alpha}
+    for name, one in (("site", site), ("direction", direction), ("share", share)):
+        if one is not None:
+            figures |= {name: one.value, f"{name}_low": one.low, f"{name}_high": one.high}
+    word = _word(effect.low, effect.high, p, margin, alpha)
+    text = f"{effect.value:+.2f} nats [{effect.low:+.2f}, {effect.high:+.2f}] along its pattern, p = {p:.2g}"
+    if share is not None and np.isfinite(share.low) and abs(share.value) < 10:
+        text += f", {share.value:.0%} of the difference between the classes"
+    known = site is not None and bool(np.isfinite([site.low, site.high]).all())
+    if known and site is not None:
+        whole = f"exchanging the whole site moves them by {site.value:+.2f} [{site.low:+.2f}, {site.high:+.2f}]"
+        if word == "refuted" and site.low > margin:
+            said = f"The model acts on this site, but not along the probe's direction: {text}; {whole}."
+            return Verdict("used", word, said, rule, figures)
+        if site.high < margin:
+            wakes = effect.low > margin or (direction is not None and direction.low > margin)
+            woken = (
+                " An edit along the direction alone wakes a pathway that the model does not use here." if wakes else ""
+            )
+            said = f"The answers do not follow what stands at this site: {whole}; {text}.{woken}"
+            return Verdict("used", "refuted", said, rule, figures)
+        if word == "supported" and not site.low > 0:
+            said = f"Moving along the pattern moves the answers ({text}), but that the site matters is open: {whole}."
+            return Verdict("used", "inconclusive", said, rule, figures)
+    if word == "supported" and decodes != "supported":
+        said = f"The direction moves the answers ({text}), but that it reads the concept is {decodes}."
+        return Verdict("used", "inconclusive", said, rule, figures)
+    away = " The answers move away from the class that is added." if effect.high < -margin else ""
+    more = effect.low > margin and p > alpha
+    sentence = {
+        "supported": f"The model acts on what the probe reads: its answers' log odds move by {text}.",
+        "refuted": f"The model does not act on the probe's direction to a useful degree: {text}.{away}",
+        "inconclusive": (
+            f"Random directions of the same norm move the answers as far: {text}."
+            if more
+            else f"The data do not decide whether the model acts on the probe's direction: {text}."
+        ),
+    }[word]
+    return Verdict("used", word, sentence, rule, figures)
+
+
+def where_from(
+    decodes: str,
+    alpha: float,
+    kept: Estimate | None,
+    p: float,
+    *,
+    named: Sequence[str],
+    share: float = float("nan"),
+    n_groups: int,
+    reason: str = "",
+) -> Verdict:
+    """Do the components that the decomposition names write the probe's score?
+
+    Parameters
+    ----------
+    kept : how much of what the decomposition gives to the named components, of the difference in score between the
+        classes, is gone once they are ablated: measured over predicted.
+    p : against random sets of as many components of the same kinds.
+    named : the heads and MLPs. share : of the difference in score that the decomposition gives them.
+    reason : why it was not tested.
+    """
+    line = WHERE_FROM_SHARE
+    rule = (
+        f"supported if ablating the named heads and MLPs takes away more than {line:.0%} (lower bound) of the "
+        f"difference in score between the classes that the exact decomposition gives them, more than random sets of as "
+        f"many components (p at most {alpha:g}), and the concept is decodable; refuted if the upper bound is below "
+        f"{line:.0%}; not tested with fewer than {FEWEST_GROUPS} groups"
+    )
+    if kept is None:
+        return Verdict("where from", "not tested", reason or "No score was decomposed.", rule)
+    if n_groups < FEWEST_GROUPS or not np.isfinite([kept.low, kept.high, p]).all():
+        said = f"No interval can be given: the examples are of {n_groups} groups."
+        return Verdict("where from", "not tested", reason or said, rule)
+    word = _word(kept.low, kept.high, p, line, alpha)
+    if word == "supported" and decodes != "supported":
+        word = "inconclusive"
+    whom = ", ".join(named[:6]) + (f" and {len(named) - 6} more" if len(named) > 6 else "")
+    text = f"{kept.value:.0%} [{kept.low:.0%}, {kept.high:.0%}] of what the decomposition gives them, p = {p:.2g}"
+    of = f" ({share:.0%} of the difference in score)" if np.isfinite(share) else ""
+    sentence = {
+        "supported": f"It is written by {whom}{of}: ablating them takes away {text}.",
+        "refuted": f"The decomposition names {whom}{of}, but ablating them takes away only {text}.",
+        "inconclusive": f"The data do not decide whether {whom}{of} write it: ablating them takes away {text}.",
+    }[word]
+    figures = {"kept": kept.value, "low": kept.low, "high": kept.high, "p": p, "line": line, "alpha": alpha}
+    figures |= {"share": share, "n_components": float(len(named))}
+    return Verdict("where from", word, sentence, rule, figures)

@@ -1,6 +1,6 @@
 """The results schema: what a study found, as `results.json` holds it.
 
-`study` writes it and `report` reads it; nothing else passes between them. A reader of 2.1 accepts any 2.x.
+`study` writes it and `report` reads it; nothing else passes between them. A reader of 2.2 accepts any 2.x.
 Figures that could not be computed are null, never a guess. Every `Estimate` carries its 95% interval.
 """
 
@@ -16,7 +16,7 @@ from leadline.errors import ConfigError
 
 __all__ = ["SCHEMA_VERSION", "Results"]
 
-SCHEMA_VERSION = "2.1"
+SCHEMA_VERSION = "2.2"
 
 VerdictWord = Literal["supported", "refuted", "inconclusive", "not tested"]
 
@@ -186,6 +186,133 @@ class Measure(_Schema):
     tables: list[MeasureTable] = []
 
 
+class CausalEffect(_Schema):
+    """What one intervention does to the model's answers, as a mean over examples.
+
+    `effect` is the change of the log odds of the answers (nats), positive where it moves toward the other class.
+    `share` is that as a share of the difference between the classes without any intervention (the normalised indirect
+    effect). `flips` is the share of examples whose decision changes; `kl` (nats) how far the next-token distribution
+    moves. `norm` is the mean length of the shift, `dose` that by the mean length of the activation. The p-values are
+    against random directions of the same norm; None for an intervention without such a control.
+    """
+
+    name: str
+    label: str
+    explanation: str = ""
+    effect: Estimate
+    share: Estimate | None = None
+    flips: Estimate | None = None
+    kl: Estimate | None = None
+    norm: float | None = None
+    dose: float | None = None
+    p_isotropic: float | None = None
+    p_covariance: float | None = None
+
+
+class NullEffects(_Schema):
+    """The mean effects of random directions of one vector's norm. `of` names the vector's `CausalEffect`."""
+
+    of: str
+    kind: Literal["isotropic", "covariance"]
+    values: list[float]
+
+
+class DosePoint(_Schema):
+    """One strength. `dose` is signed, ‖αv‖/‖h‖; `change` the change of the log odds of the positive answers (nats).
+
+    `probability` is that of the positive answers; `cost` the change in mean negative log-likelihood of neutral text
+    (nats a token), `kl` the divergence there.
+    """
+
+    strength: float
+    dose: float
+    change: Estimate
+    probability: Estimate | None = None
+    reading: Estimate | None = None
+    flips: Estimate | None = None
+    cost: Estimate | None = None
+    kl: Estimate | None = None
+
+
+class DoseCurve(_Schema):
+    """Dose and response of one vector. `usable` is the range of doses whose cost stays within the budget."""
+
+    name: str
+    label: str
+    points: list[DosePoint]
+    usable: tuple[float, float] | None = None
+
+
+class RandomBand(_Schema):
+    """What random directions do at each dose: mean and the middle 95% of their mean changes."""
+
+    kind: Literal["isotropic", "covariance"]
+    doses: list[float]
+    mean: list[float]
+    low: list[float]
+    high: list[float]
+
+
+class Contribution(_Schema):
+    """A component's exact share in the probe's score, as the difference between the classes (mean over examples)."""
+
+    component: str
+    kind: Literal["embed", "head", "mlp", "bias", "other"]
+    layer: int | None = None
+    difference: Estimate
+
+
+class HeatMap(_Schema):
+    """A figure for every (site, token): `values[row][column]`, None where there is none."""
+
+    name: str
+    title: str
+    explanation: str
+    sites: list[str]
+    tokens: list[str]
+    values: list[list[float | None]]
+    n_pairs: int
+    unit: str = ""
+
+
+class CausalResult(_Schema):
+    """Interventions at one site: whether the model acts on what the probe reads, and which components write it.
+
+    `prompt` is the template of the examples, `positive` and `negative` the answers (columns of the data in
+    `answers_from`); `behaviour_reason` says why no behaviour was measured, `where_from_reason` why no score was
+    decomposed.
+    `natural` is the difference in log odds between the classes without any intervention.
+    """
+
+    site: str
+    tokens: str
+    prompt: str
+    positive: list[str] = []
+    negative: list[str] = []
+    answers_from: list[str] = []
+    n_examples: int
+    n_groups: int
+    n_pairs: int
+    n_random: int
+    cosine: float | None = None
+    behaviour_reason: str = ""
+    where_from_reason: str = ""
+    natural: Estimate | None = None
+    accuracy: Estimate | None = None
+    effects: list[CausalEffect] = []
+    nulls: list[NullEffects] = []
+    curves: list[DoseCurve] = []
+    bands: list[RandomBand] = []
+    cost_budget: float | None = None
+    contributions: list[Contribution] = []
+    n_contributions: int = 0
+    decomposition_error: float | None = None
+    heat_maps: list[HeatMap] = []
+    measures: list[Measure] = []
+    notes: list[str] = []
+    seconds: float | None = None
+
+
 class ClassConfusion(_Schema):
     """Out-of-fold decisions among several classes: `counts[true][said]`."""
 
@@ -286,6 +413,7 @@ class TargetResult(_Schema):
     most_wrong: list[WrongText] = []
     tests: list[TestResult] = []
     measures: list[Measure] = []
+    causal: CausalResult | None = None
     q_value: float | None = None
 
 
