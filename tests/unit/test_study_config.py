@@ -76,6 +76,19 @@ def test_every_key_is_read(folder: Path) -> None:
     assert (config.alpha, config.seed, config.out) == (0.01, 7, str(folder / "runs" / "here"))
 
 
+def test_interventions_are_read_and_written_out(folder: Path) -> None:
+    text = "model: m\ndata: city-facts\ncausal:\n  prompt: '{text} True or false?'\n  positive: ' True'\n"
+    config = study(folder, text + "  negative: [' False', ' false']\n  doses: 0.2\n")
+    assert config.causal is not None
+    assert config.causal.positive == (" True",)
+    assert config.causal.negative == (" False", " false")
+    assert config.causal.doses == (0.2,)
+    assert config.causal.has_answers
+    (folder / "again.yaml").write_text(config.to_yaml())
+    assert load_config(folder / "again.yaml") == config
+    assert study(folder, "model: m\ndata: city-facts\n").causal is None
+
+
 def test_a_test_file_takes_what_it_leaves_out_from_the_data(folder: Path) -> None:
     others, plain, builtin = study(folder, WHOLE).test
     assert (others.text, others.target, others.group, others.positive) == ("statement", ("label",), "city", "1")
@@ -213,6 +226,16 @@ WRONG = [
     ("model: {name: m, device: gpu}\ndata: city-facts\n", 1, ["model.device", "cuda"]),
     ("model: {name: m, dtype: fp32}\ndata: city-facts\n", 1, ["model.dtype", "float32"]),
     ("model: 5\ndata: city-facts\n", 1, ["model", "got 5"]),
+    ("model: m\ndata: city-facts\ncausal:\n  prompt: Is it true?\n", 4, ["causal.prompt", "0 times {text}"]),
+    ("model: m\ndata: city-facts\ncausal:\n  postive: yes\n", 4, ["'postive' in 'causal'", "'positive'"]),
+    ("model: m\ndata: city-facts\ncausal: {positive: ' true'}\n", 3, ["without 'negative'"]),
+    ("model: m\ndata: city-facts\ncausal: {positive: a, negative: [b, a]}\n", 3, ["'a' is an answer of both"]),
+    ("model: m\ndata: city-facts\ncausal: {positive: a, negative: ''}\n", 3, ["an answer is empty"]),
+    ("model: m\ndata: city-facts\ncausal: {doses: [0.1, -1]}\n", 3, ["causal.doses", "-1 is no dose"]),
+    ("model: m\ndata: city-facts\ncausal: {site: resid_pots.3}\n", 3, ["causal.site", "'resid_post'"]),
+    ("model: m\ndata: city-facts\ncausal: {tokens: 'regex:a'}\n", 3, ["causal.tokens", "within the row's text"]),
+    ("model: m\ndata: city-facts\ncausal: {parts: [dose]}\n", 3, ["causal.parts", "Did you mean 'doses'?"]),
+    ("model: m\ndata: city-facts\ncausal: {random_directions: 9}\n", 3, ["random_directions", "at least 19"]),
     ("model: m\ndata: data/citis.csv\n", 2, ["no file 'data/citis.csv'", "Did you mean 'cities.csv'?"]),
     ("model: m\ndata: data/cities.csv\n", 2, ["no 'target'"]),
     ("model: m\ndata: {name: city-facts, text: x}\n", 2, ["built-in", "'text'"]),

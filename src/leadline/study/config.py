@@ -30,6 +30,7 @@ from pydantic import (
 
 from leadline.errors import ActivationsError, ConfigError, SiteError, did_you_mean
 from leadline.sites import expand_sites
+from leadline.study.causal_config import CausalConfig
 
 __all__ = [
     "CONTROLS",
@@ -37,6 +38,7 @@ __all__ = [
     "DEFAULT_MEASURES",
     "DEFAULT_SITES",
     "MEASURES",
+    "CausalConfig",
     "DataConfig",
     "ModelConfig",
     "ProbeConfig",
@@ -454,6 +456,7 @@ class StudyConfig(_Model):
     test : further labelled sets, on which the chosen probe is only tried. What a test file leaves out of `text`,
         `pairs`, `target`, `kind`, `positive` and `order` is the data's, and so are `group`, `pair` and `type` where the
         file has such a column.
+    causal : interventions along the chosen direction, and which components write it; by default none.
     alpha : the level of every verdict. seed : of folds, permutations, bootstraps and random weights.
     out : the run's folder; by default `runs/NAME`.
     """
@@ -472,6 +475,7 @@ class StudyConfig(_Model):
     measures: tuple[Measure, ...] = DEFAULT_MEASURES
     balance: bool = False
     test: tuple[DataConfig, ...] = ()
+    causal: CausalConfig | None = None
     alpha: float = Field(default=0.05, gt=0, lt=1)
     seed: int = Field(default=0, ge=0, lt=2**32)
     out: str = ""
@@ -791,6 +795,7 @@ def _known(path: _Path) -> tuple[str, ...]:
         "data": DataConfig,
         "test": DataConfig,
         "probe": ProbeConfig,
+        "causal": CausalConfig,
     }
     if "pairs" in path:
         return tuple(PairColumns.model_fields)
