@@ -3,8 +3,8 @@
     python docs/examples/causal_data.py     # writes runs/causal-data/agreement.csv and sentiment.csv
 
 Agreement (feature-circuits, MIT) comes from the data beside the project: a prefix, its twin with the subject in the
-other number, and the verb that either asks for. Each becomes a row, with the twin as its pair, the two forms of the verb
-as its own answers, and the subject as its group. The sentences with a feeling are made here.
+other number, and the verb that either asks for. Each becomes a row, with the twin as its pair, the two forms of the
+verb as its own answers, and the subject as its group. The sentences with a feeling are made here.
 """
 # ruff: noqa: T201
 
@@ -19,7 +19,15 @@ from real_data import data_file
 OUT = Path(__file__).parents[2] / "runs" / "causal-data"
 
 _THINGS = ("film", "meal", "hotel", "book", "concert", "lecture", "garden", "service", "trip", "show", "party", "game")
-_GOOD = ("wonderful", "excellent", "delightful", "superb", "lovely", "brilliant", "charming", "marvellous") + (
+_GOOD = (
+    "wonderful",
+    "excellent",
+    "delightful",
+    "superb",
+    "lovely",
+    "brilliant",
+    "charming",
+    "marvellous",
     "pleasant",
     "splendid",
     "fantastic",
@@ -29,7 +37,15 @@ _GOOD = ("wonderful", "excellent", "delightful", "superb", "lovely", "brilliant"
     "thrilling",
     "flawless",
 )
-_BAD = ("terrible", "awful", "dreadful", "horrible", "disgusting", "miserable", "boring", "appalling") + (
+_BAD = (
+    "terrible",
+    "awful",
+    "dreadful",
+    "horrible",
+    "disgusting",
+    "miserable",
+    "boring",
+    "appalling",
     "unpleasant",
     "lousy",
     "pathetic",
