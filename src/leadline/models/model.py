@@ -337,7 +337,14 @@ class Model:
             raise DataError("encode takes a list of texts or chats, but was given one text; put it in a list.")
         return [list(row.ids) for row in self._encode_texts(inputs, offsets=False)]
 
-    def encode_rows(self, inputs: Sequence[Any], *, part: Part | None = None, offsets: bool = False) -> list[Encoded]:
+    def encode_rows(
+        self,
+        inputs: Sequence[Any],
+        *,
+        part: Part | None = None,
+        offsets: bool = False,
+        generation_prompt: bool = False,
+    ) -> list[Encoded]:
         """Turn inputs of any kind into rows for one part of the model.
 
         Parameters
@@ -345,6 +352,7 @@ class Model:
         inputs : texts, chats, pictures, sounds, pictures with a text, or arrays (`leadline.data`).
         part : the part that will be read; by default the first.
         offsets : note for each token where it stands in the text.
+        generation_prompt : end a chat with what opens the model's answer, as its template writes it.
 
         Raises
         ------
@@ -360,7 +368,7 @@ class Model:
             whom = f"this part of '{self.name}'" if len(self.parts) > 1 else f"'{self.name}'"
             raise DataError(f"the rows are of the kind {strange}, but {whom} takes {_KINDS[wanted]}.")
         if wanted == "text" or given == {"text"}:
-            rows = self._encode_texts(inputs, offsets=offsets)
+            rows = self._encode_texts(inputs, offsets=offsets, generation_prompt=generation_prompt)
             return [_shifted(row) for row in rows] if part is not None and part.row.part == "decoder" else rows
         assert part is not None or self.parts
         if self.processor is None:
@@ -381,8 +389,10 @@ class Model:
             raise DataError(f"'{self.name}' was loaded without a tokenizer, so it takes no texts; give tokenizer=.")
         return self.tokenizer
 
-    def _encode_texts(self, inputs: Sequence[Input], *, offsets: bool) -> list[Encoded]:
-        rows = encode_texts(self._tokenizer(), inputs, self.name, offsets=offsets)
+    def _encode_texts(
+        self, inputs: Sequence[Input], *, offsets: bool, generation_prompt: bool = False
+    ) -> list[Encoded]:
+        rows = encode_texts(self._tokenizer(), inputs, self.name, offsets=offsets, generation_prompt=generation_prompt)
         self._check([list(row.ids) for row in rows])
         return rows
 
@@ -531,9 +541,22 @@ class Model:
         """
         if not self.can_share_prefixes:
             raise ModelError(f"'{self.name}' keeps no key-value cache from which rows could go on.")
+        return self._prefix(input_ids, after, rows)[1]
+
+    def prefix_and_hidden(
+        self, input_ids: torch.Tensor, *, after: Prefix | None = None, rows: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor | None, Prefix]:
+        """As `prefix`, with the final hidden state (n, length, d_model); None if an open reading ended the pass.
+
+        The ids may be padded on the right, for prefixes that are cut (`Prefix.cut`) before the padding.
+        """
+        if not self.can_share_prefixes:
+            raise ModelError(f"'{self.name}' keeps no key-value cache from which rows could go on.")
         return self._prefix(input_ids, after, rows)
 
-    def _prefix(self, input_ids: torch.Tensor, after: Prefix | None, rows: torch.Tensor | None) -> Prefix:
+    def _prefix(
+        self, input_ids: torch.Tensor, after: Prefix | None, rows: torch.Tensor | None
+    ) -> tuple[torch.Tensor | None, Prefix]:
         from transformers import DynamicCache
 
         start = 0 if after is None else after.length
@@ -542,8 +565,8 @@ class Model:
         else:
             cache = after.take(_parents(after, rows, len(input_ids)))
         arguments = {"input_ids": input_ids.to(self.device), "past_key_values": cache, "use_cache": True}
-        self._run(self.part, arguments)
-        return Prefix(cache, start + input_ids.shape[1], len(input_ids))
+        hidden = self._run(self.part, arguments)
+        return hidden, Prefix(cache, start + input_ids.shape[1], len(input_ids))
 
     @property
     def may_share_prefixes(self) -> bool:
@@ -562,7 +585,7 @@ class Model:
         last = self.sites([f"resid_post.{self.n_layers - 1}"])
         with self._hooks.apart():
             whole = self.read(ids, None, last)[last[0]][:, 5:].double()
-            prefix = self._prefix(ids[:1, :5], None, None)
+            _, prefix = self._prefix(ids[:1, :5], None, None)
             gone_on = self._read(last, lambda: self.forward(ids[:, 5:], after=prefix))[last[0]].double()
         error = float(((whole - gone_on).norm(dim=-1) / whole.norm(dim=-1).clamp(min=1e-30)).max())
         return error <= (_PREFIX_TOLERANCE if self.dtype == torch.float32 else _HALF_TOLERANCE)

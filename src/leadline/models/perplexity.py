@@ -23,7 +23,15 @@ if TYPE_CHECKING:
     from leadline.models.encoded import Encoded
     from leadline.models.model import Model
 
-__all__ = ["mean_nll", "nll_of_batch", "nll_of_rows", "why_no_perplexity"]
+__all__ = [
+    "has_plain_head",
+    "logits_of",
+    "mean_nll",
+    "n_vocab",
+    "nll_of_batch",
+    "nll_of_rows",
+    "why_no_perplexity",
+]
 
 # Padding included. Small batches cost little, since rows of like length go together.
 _BATCH_TOKENS = 4096
@@ -113,7 +121,7 @@ def _nll(model: Model, run: Any, input_ids: torch.Tensor, mask: torch.Tensor) ->
         # Tokens whose next one is of the text too: with padding on either side, real tokens stand together.
         row, at = (mask[:, :-1] & mask[:, 1:]).nonzero(as_tuple=True)
         targets = input_ids.cpu()[row, at + 1].to(model.device)
-        if _has_plain_head(model):
+        if has_plain_head(model):
             hidden = run()
             assert hidden is not None
             hidden = hidden[row.to(hidden.device), at.to(hidden.device)]
@@ -131,9 +139,9 @@ def _losses(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
 
 def _through_head(module: nn.Module, hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     """(N,) losses from final hidden states (N, d), a few at a time."""
-    size = max(1, _LOGITS // _n_vocab(module))
+    size = max(1, _LOGITS // n_vocab(module))
     parts = [
-        _losses(_logits_of(module, hidden[s : s + size]), targets[s : s + size]) for s in range(0, len(hidden), size)
+        _losses(logits_of(module, hidden[s : s + size]), targets[s : s + size]) for s in range(0, len(hidden), size)
     ]
     return torch.cat(parts) if parts else torch.zeros(0)
 
@@ -152,7 +160,7 @@ def _whole(
     return torch.cat(parts)
 
 
-def _logits_of(module: nn.Module, hidden: torch.Tensor) -> torch.Tensor:
+def logits_of(module: nn.Module, hidden: torch.Tensor) -> torch.Tensor:
     """(N, vocabulary) by the model's own forward (its head, scale and cap of the logits) with the trunk left out."""
     with _trunk_gives(module, hidden[None]):
         ids = torch.zeros((1, len(hidden)), dtype=torch.long, device=hidden.device)
@@ -184,28 +192,29 @@ def _trunk_gives(module: nn.Module, hidden: torch.Tensor) -> Iterator[None]:
         del trunk.forward
 
 
-def _has_plain_head(model: Model) -> bool:
+def has_plain_head(model: Model) -> bool:
     """Whether the forward of the model, entered behind its trunk, gives its logits; tried out on random tokens."""
-    known = model.__dict__.get("_plain_head")
-    if known is None:
-        module = model.module
-        ids = torch.randint(min(_n_vocab(module), 1000), (1, 6), generator=torch.Generator().manual_seed(0))
-        ids = ids.to(model.device)
-        hidden = model.forward(ids)
-        known = hidden is not None and getattr(module, "base_model", module) is not module
-        if known:
-            assert hidden is not None
-            whole = module(input_ids=ids, use_cache=False).logits[0].float()
-            try:
-                again = _logits_of(module, hidden[0]).float()
-            except (AttributeError, TypeError, ValueError, RuntimeError, KeyError, IndexError):
-                # A forward that needs more of its trunk than the last hidden state.
-                known = False
-            else:
-                tolerance = _TOLERANCE if model.dtype == torch.float32 else _HALF_TOLERANCE
-                known = again.shape == whole.shape and bool((again - whole).abs().max() <= tolerance * whole.std())
-        model.__dict__["_plain_head"] = known
-    return bool(known)
+    if "_plain_head" not in model.__dict__:
+        with torch.inference_mode(), evaluating(model.module):
+            model.__dict__["_plain_head"] = _tried_head(model)
+    return bool(model.__dict__["_plain_head"])
+
+
+def _tried_head(model: Model) -> bool:
+    module = model.module
+    ids = torch.randint(min(n_vocab(module), 1000), (1, 6), generator=torch.Generator().manual_seed(0))
+    ids = ids.to(model.device)
+    hidden = model.forward(ids)
+    if hidden is None or getattr(module, "base_model", module) is module:
+        return False
+    whole = module(input_ids=ids, use_cache=False).logits[0].float()
+    try:
+        again = logits_of(module, hidden[0]).float()
+    except (AttributeError, TypeError, ValueError, RuntimeError, KeyError, IndexError):
+        # A forward that needs more of its trunk than the last hidden state.
+        return False
+    tolerance = _TOLERANCE if model.dtype == torch.float32 else _HALF_TOLERANCE
+    return again.shape == whole.shape and bool((again - whole).abs().max() <= tolerance * whole.std())
 
 
 def _head(module: nn.Module) -> nn.Module | None:
@@ -213,7 +222,8 @@ def _head(module: nn.Module) -> nn.Module | None:
     return find() if find is not None else None
 
 
-def _n_vocab(module: nn.Module) -> int:
+def n_vocab(module: nn.Module) -> int:
+    """How many tokens the head of a language model tells apart."""
     head = _head(module)
     weight = getattr(head, "weight", None)
     if isinstance(weight, torch.Tensor):

@@ -20,11 +20,33 @@ class Prefix:
     cache : transformers' cache after them, never written to: `take` copies.
     length : tokens of each, from the start of the sequence.
     n : how many there are.
+    unused : so many layers from the first are not run by the rows that go on; only their length is kept.
     """
 
     cache: Any
     length: int
     n: int
+    unused: int = 0
+
+    @property
+    def can_cut(self) -> bool:
+        """Whether every layer still holds every token, which one with a sliding window may not."""
+        return all(
+            getattr(layer, "keys", None) is not None and layer.keys.ndim == 4 and layer.keys.shape[-2] == self.length
+            for layer in self.cache.layers
+        )
+
+    def cut(self, length: int, unused: int = 0) -> Prefix:
+        """The first tokens of these prefixes, as views; for rows that run no layer before `unused`."""
+        found = copy.copy(self.cache)
+        found.layers = []
+        for layer in self.cache.layers:
+            own = copy.copy(layer)
+            own.keys, own.values = own.keys[..., :length, :], own.values[..., :length, :]
+            if hasattr(own, "cumulative_length"):
+                own.cumulative_length = length
+            found.layers.append(own)
+        return Prefix(found, length, self.n, unused)
 
     def take(self, rows: torch.Tensor) -> Any:
         """A cache with the keys and values of some prefixes, one a row that goes on from it.
@@ -35,13 +57,13 @@ class Prefix:
         """
         found = copy.copy(self.cache)
         found.layers = []
-        for layer in self.cache.layers:
+        for i, layer in enumerate(self.cache.layers):
             own = copy.copy(layer)
             # Layers after the last wanted site have seen nothing.
             if getattr(own, "keys", None) is not None and own.keys.numel():
-                if self.n == 1:
+                if self.n == 1 or i < self.unused:
                     # A view: the rows' own keys are put behind it in a copy anyway.
-                    own.keys, own.values = (x.expand(len(rows), *x.shape[1:]) for x in (own.keys, own.values))
+                    own.keys, own.values = (x[:1].expand(len(rows), *x.shape[1:]) for x in (own.keys, own.values))
                 else:
                     own.batch_select_indices(rows.to(own.keys.device))
             found.layers.append(own)

@@ -24,18 +24,23 @@ Input = str | Sequence[Mapping[str, Any]]
 
 
 def encode_texts(
-    tokenizer: PreTrainedTokenizerBase, inputs: Sequence[Input], name: str, *, offsets: bool = False
+    tokenizer: PreTrainedTokenizerBase,
+    inputs: Sequence[Input],
+    name: str,
+    *,
+    offsets: bool = False,
+    generation_prompt: bool = False,
 ) -> list[Encoded]:
     """Turn texts or chats into token ids, unpadded and uncut.
 
-    A text gets the special tokens that the tokenizer itself adds. A chat goes through the tokenizer's chat template,
-    without a prompt for the answer.
+    A text gets the special tokens that the tokenizer itself adds. A chat goes through the tokenizer's chat template.
 
     Parameters
     ----------
     inputs : a text, or a sequence of messages `{"role": ..., "content": ...}`, per row.
     name : the model's, for errors.
     offsets : note the text, and where each token stands in it.
+    generation_prompt : let the template end a chat with what opens the model's answer.
 
     Raises
     ------
@@ -43,7 +48,11 @@ def encode_texts(
         offsets where they are asked for. Names the rows.
     """
     texts = {i: row for i, row in enumerate(inputs) if isinstance(row, str)}
-    chats = {i: _render(tokenizer, i, row, name) for i, row in enumerate(inputs) if not isinstance(row, str)}
+    chats = {
+        i: _render(tokenizer, i, row, name, generation_prompt)
+        for i, row in enumerate(inputs)
+        if not isinstance(row, str)
+    }
     if offsets and inputs and not getattr(tokenizer, "is_fast", False):
         raise DataError(
             f"the tokenizer of '{name}' ({type(tokenizer).__name__}) does not say where its tokens stand in the text, "
@@ -76,7 +85,7 @@ def encode_texts(
     return [found[i] for i in range(len(inputs))]
 
 
-def _render(tokenizer: Any, i: int, messages: Any, name: str) -> str:
+def _render(tokenizer: Any, i: int, messages: Any, name: str, generation_prompt: bool = False) -> str:
     from jinja2 import TemplateError
 
     well_formed = (
@@ -95,7 +104,9 @@ def _render(tokenizer: Any, i: int, messages: Any, name: str) -> str:
             f"texts, or a model that was tuned for chat."
         )
     try:
-        rendered = tokenizer.apply_chat_template([dict(m) for m in messages], tokenize=False)
+        rendered = tokenizer.apply_chat_template(
+            [dict(m) for m in messages], tokenize=False, add_generation_prompt=generation_prompt
+        )
     except TemplateError as error:
         raise DataError(
             f"row {i}: the chat template of '{name}' refuses these messages ({error}); change their roles or "
