@@ -241,6 +241,8 @@ def test_a_frozen_norm_gives_the_norm(make, d):
             parameter.normal_(1, 0.5, generator=generator)
     frozen = Frozen.of(norm, d, torch.zeros(()), "norm")
     assert frozen.centred == (make is nn.LayerNorm)
+    assert frozen.scales
+    torch.testing.assert_close(frozen.gain, norm.weight.detach().double(), rtol=1e-5, atol=1e-6)
     x, c = (torch.randn(5, d, generator=generator) * 3 + 1).double(), torch.randn(1, d, generator=generator).double()
     y = norm(x.float()).detach().double()
     s = frozen.scale(x, y)

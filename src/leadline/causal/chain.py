@@ -18,6 +18,7 @@ from torch import nn
 from leadline.causal.frozen import Frozen
 from leadline.errors import CausalError
 from leadline.models.hooks import find_module
+from leadline.models.part import Part, n_inputs
 from leadline.models.ports import Port, projection_slice
 from leadline.models.row import Sum
 from leadline.sites import Site
@@ -25,7 +26,6 @@ from leadline.sites import Site
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from leadline.models.part import Part
 
 __all__ = ["BRANCHES", "Chain", "Component", "Step"]
 
@@ -227,11 +227,11 @@ class Chain:
         frozen = Frozen.of(port.module, part.d_model, part.weights, what) if behind else None
         if frozen is not None:
             self.ports[x_name], self.ports[y_name] = Port(port.module, "input"), replace(port, scale=1.0)
-        n_inputs = _n_inputs(projection)
+        width = n_inputs(projection)
         n_heads = part.n_heads
-        if n_inputs % n_heads:
+        if width % n_heads:
             raise CausalError(
-                f"the {n_inputs} inputs of {row.heads} of block {layer} are no multiple of {n_heads} heads, so its "
+                f"the {width} inputs of {row.heads} of block {layer} are no multiple of {n_heads} heads, so its "
                 f"heads cannot be told apart; take a probe at a site before that block."
             )
         bias = getattr(projection, "bias", None)
@@ -254,7 +254,7 @@ class Chain:
                 at = frozen.pull(at, s)
             z = found[z_name].double()
             # W_Oᵀ c scores z: one product for all heads of the block, and one row where c is the same for all tokens.
-            out = projection_slice(projection, 0, n_inputs).detach().to("cpu", torch.float64)
+            out = projection_slice(projection, 0, width).detach().to("cpu", torch.float64)
             heads = (z * (at @ out.T)).view(len(z), n_heads, -1).sum(-1)
             found_terms = [heads]
             if isinstance(bias, torch.Tensor):
@@ -264,9 +264,3 @@ class Chain:
         reads = (z_name, x_name, y_name) if frozen is not None else (z_name,)
         self.steps.append(Step(tuple(components), reads, run))
         return True
-
-
-def _n_inputs(module: nn.Module) -> int:
-    weight = module.weight
-    assert isinstance(weight, torch.Tensor)
-    return int(weight.shape[1] if isinstance(module, nn.Linear) else weight.shape[0])

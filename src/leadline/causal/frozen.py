@@ -24,12 +24,13 @@ _TOLERANCE, _HALF_TOLERANCE = 1e-4, 3e-2
 
 @dataclass(frozen=True, eq=False)
 class Frozen:
-    """y = offset + s · gain ∘ (x − κ·mean(x)), with s of each token as it was: 1/rms(x), 1/std(x), or a constant.
+    """y = offset + s · gain ∘ (x − κ·mean(x)), with s of each token as it was: 1/rms(x), 1/std(x), or 1.
 
     Parameters
     ----------
-    gain, offset : (d,) float64 on the CPU. `gain` is known up to a factor, which goes into s.
+    gain, offset : (d,) float64 on the CPU.
     centred : whether the mean of x is taken off (κ = 1), as LayerNorm does.
+    scales : whether the size of x is divided out, as norms do and layer scales do not.
     name : of the module, for errors.
     tolerance : how far the map may be from the module's own result.
     """
@@ -37,24 +38,28 @@ class Frozen:
     gain: torch.Tensor
     offset: torch.Tensor
     centred: bool
+    scales: bool
     name: str
     tolerance: float = _TOLERANCE
 
     @classmethod
     def of(cls, module: nn.Module, d: int, reference: torch.Tensor, name: str) -> Frozen:
-        """Try a module out on three vectors of width d, on the device and in the dtype of a weight."""
+        """Try a module out on four vectors of width d, on the device and in the dtype of a weight."""
         # Mean 0 and no zero, whether d is even or odd.
-        swing = torch.where(torch.arange(d) % 2 == 0, 1.0, -1.0).double()
+        swing = torch.where(torch.arange(d) % 2 == 0, _LARGE, -_LARGE).double()
         if d % 2:
-            swing[:3] = torch.tensor([2.0, -1.0, -1.0])
-        tried = torch.stack([torch.zeros(d).double(), _LARGE * swing, torch.full((d,), _LARGE).double()])
+            swing[0] *= 2
+            swing[2] *= -1
+        tried = torch.stack([torch.zeros(d).double(), swing, 2 * swing, torch.full((d,), _LARGE).double()])
         with torch.inference_mode(), evaluating(module):
             found = module(tried[:, None].to(reference.device, reference.dtype))
-        zero, swung, level = torch.as_tensor(found)[:, 0].to("cpu", torch.float64)
-        gain = (swung - zero) / (_LARGE * swing)
-        centred = bool((level - zero).norm() < 1e-3 * (swung - zero).norm())
+        zero, *others = torch.as_tensor(found)[:, 0].to("cpu", torch.float64)
+        swung, twice, level = (other - zero for other in others)
+        scales = bool((twice - swung).norm() < 0.5 * swung.norm())
+        gain = swung / swing * (swing.square().mean().sqrt() if scales else 1.0)
+        centred = bool(level.norm() < 1e-3 * swung.norm())
         tolerance = _TOLERANCE if reference.dtype in (torch.float32, torch.float64) else _HALF_TOLERANCE
-        return cls(gain, zero, centred, name, tolerance)
+        return cls(gain, zero, centred, scales, name, tolerance)
 
     def push(self, x: torch.Tensor) -> torch.Tensor:
         """gain ∘ (x − κ·mean(x)), (..., d): where x goes, but for s and the offset."""

@@ -18,7 +18,7 @@ from leadline.sites import Site
 if TYPE_CHECKING:
     from leadline.models.check import Proof
 
-__all__ = ["Part"]
+__all__ = ["Part", "n_inputs"]
 
 
 class Part:
@@ -105,7 +105,7 @@ class Part:
         """The number of dimensions at a site of this part."""
         if site.kind == "mlp_hidden":
             assert site.layer is not None
-            return _n_inputs(self._taps[site.layer]["mlp_hidden"][1])
+            return n_inputs(self._taps[site.layer]["mlp_hidden"][1])
         if site.kind == "attn_pattern":
             return self.n_heads * len(FEATURES)
         return self.d_model
@@ -129,10 +129,10 @@ class Part:
         tap, module = self._taps[layer][kind]
         columns = None
         if head is not None:
-            n_inputs = _n_inputs(module)
-            if n_inputs % self.n_heads:
-                raise SiteError(f"the {n_inputs} inputs of {tap.path} are no multiple of {self.n_heads} heads.")
-            size = n_inputs // self.n_heads
+            width = n_inputs(module)
+            if width % self.n_heads:
+                raise SiteError(f"the {width} inputs of {tap.path} are no multiple of {self.n_heads} heads.")
+            size = width // self.n_heads
             columns = (head * size, (head + 1) * size)
             # A head's share of what attention adds, where a multiplier stands between.
             tap = Tap(tap.path, tap.end, scale=self._head_scale())
@@ -151,7 +151,7 @@ class Part:
         return self.row.attn_out.scale if self.row.attn_out is not None else ""
 
 
-def _n_inputs(module: nn.Module) -> int:
+def n_inputs(module: nn.Module) -> int:
     """The width of what enters a projection."""
     if isinstance(module, nn.Linear):
         return module.in_features
