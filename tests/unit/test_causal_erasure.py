@@ -136,8 +136,13 @@ def test_inlp_projects_orthogonally_and_takes_the_planted_direction():
     assert inlp(X, rng.integers(0, 3, 400), 4).rank == 4
     numbers = X[:, 7] + 0.1 * rng.normal(size=400)
     assert abs(inlp(X, numbers, 1).left[0, 7]) > 0.95
-    # Of activations that vary in two directions alone, no more are found.
-    assert inlp(rng.normal(size=(400, 2)) @ rng.normal(size=(2, 20)) + y[:, None], y, 10).rank == 3
+    # Of activations that vary in three directions alone, no more are found.
+    thin = (rng.normal(size=(400, 2)) @ rng.normal(size=(2, 20)) + y[:, None]) * np.geomspace(0.1, 10, 20)
+    for n_directions in (2, 10):
+        eraser = inlp(thin, y, n_directions)
+        assert eraser.rank == min(n_directions, 3)
+        span = scipy.linalg.orth((thin - thin.mean(0)).T, rcond=1e-10)
+        np.testing.assert_allclose(eraser.left @ span @ span.T, eraser.left, atol=1e-9)
 
 
 def test_continuous_targets_are_uncorrelated_after_it():

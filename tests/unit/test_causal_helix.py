@@ -103,6 +103,17 @@ def test_half_a_circle_turns_by_half_periods_only(planted):
     np.testing.assert_allclose(between.rotate(h[:-5] + other[:-5], 5), h[5:] + other[:-5], atol=1e-6)
 
 
+def test_rounding_is_no_direction():
+    rng = np.random.default_rng(6)
+    C = rng.normal(size=(12, 3))
+    C[:, 2] *= 1e-14  # what a fit by other means may leave of sin πa
+    helix = HelixSubspace(C, np.zeros(12), Helix((2,)), np.arange(10))
+    assert helix.half == (2.0,)
+    assert helix.basis.shape == (2, 12)
+    h = rng.normal(size=(4, 12))
+    np.testing.assert_allclose(helix.rotate(h, 2) - h, np.tile(2 * C[:, 0], (4, 1)), atol=1e-9)
+
+
 def test_every_row_has_its_own_step_and_the_type_is_kept(planted):
     helix, X, _ = planted
     steps = np.arange(10)

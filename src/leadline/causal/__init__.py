@@ -4,3 +4,18 @@ A probe shows what can be read; an intervention shows what is used. In come a lo
 any vector); out come effects with intervals, beside the effects of random directions of the same norm, and the exact
 shares of the model's components in the probe's score. Nothing here knows studies, data sets or reports.
 """
+
+from leadline.causal.eraser import Eraser
+from leadline.causal.erasure import LeaceFitter, Whitening, leace, mean_difference_eraser
+from leadline.causal.helix import HelixSubspace
+from leadline.causal.inlp import inlp
+
+__all__ = [
+    "Eraser",
+    "HelixSubspace",
+    "LeaceFitter",
+    "Whitening",
+    "inlp",
+    "leace",
+    "mean_difference_eraser",
+]

@@ -214,12 +214,12 @@ class HelixSubspace:
 
     @cached_property
     def _reader(self) -> np.ndarray:
-        """(p, d) C⁺, least norm within a plane: its scale is a plane's own, so that half periods map null to null."""
+        """(p, d) C⁺."""
         scale = self._column_scale()
         return np.asarray(np.linalg.pinv(self.C / scale, rcond=_DEPENDENT) / scale[:, None])
 
     def _column_scale(self) -> np.ndarray:
-        """(p,) the norm of each column, of a plane's two together."""
+        """(p,) the norm of each column, of a plane's two together: rounding must not be raised to its partner's."""
         size = np.linalg.norm(self.C, axis=0)
         start = int(self.spec.linear)
         size[start:] = np.repeat(np.linalg.norm(size[start:].reshape(-1, 2), axis=1), 2)
