@@ -167,9 +167,22 @@ def one_by_one(model: Any, examples: Any, plans: list[Shifts], readings: dict[st
     return found
 
 
-def assert_equal(model: Any, examples: Any, plans: list[Shifts], *, fast: bool = True, **options: Any) -> None:
-    got = run_plans(model, examples, plans, readings=READINGS, **options)
-    expected = one_by_one(model, examples, plans, READINGS)
+# Selections of tokens in or behind the text.
+LATE = ("last", "last@span:text", "all@span:text", "-3:", "-2")
+
+
+def assert_equal(
+    model: Any,
+    examples: Any,
+    plans: list[Shifts],
+    *,
+    fast: bool = True,
+    readings: dict[str, Probe] | None = None,
+    **options: Any,
+) -> None:
+    readings = READINGS if readings is None else readings
+    got = run_plans(model, examples, plans, readings=readings, **options)
+    expected = one_by_one(model, examples, plans, readings)
     found = {"ld": got.logit_difference, "p": got.p_positive, "q": got.p_negative, "kl": got.kl, **got.readings}
     for key, value in expected.items():
         scale = max(1.0, float(np.abs(value).max()))
@@ -262,10 +275,46 @@ def test_what_comes_before_the_first_edit_is_computed_once(tiny_model, monkeypat
     monkeypatch.setattr(type(model.part.blocks[2]), "forward", counted)
     monkeypatch.setattr(passes, "_PASS_TOKENS", 0)
     run_plans(model, examples, plans)
-    width = max(row.length for row in examples.rows)
+    # The beginning of the template once, then what follows it.
+    ids = np.array([list(row.ids[:8]) for row in examples.rows])
+    begins = int(np.argmin((ids == ids[0]).all(axis=0)))
+    assert begins > 3
+    width = max(row.length for row in examples.rows) - begins
     by_layer = {layer: sum(n for at, n in tokens if at == layer) for layer in range(3)}
     # The clean pass goes through every block; the five plans' through the last alone, a token a row.
-    assert by_layer == {0: len(TEXTS) * width, 1: len(TEXTS) * width, 2: len(TEXTS) * (width + 5)}
+    clean = begins + len(TEXTS) * width
+    assert by_layer == {0: clean, 1: clean, 2: clean + 5 * len(TEXTS)}
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma2"])
+def test_examples_given_before_every_text_are_computed_once(tiny_model, monkeypatch, family) -> None:
+    model = tiny_model(family)
+    monkeypatch.setattr(passes, "_PASS_TOKENS", 20)
+    given = "The city of Paris is in France. yes The city of Lima is in France. no "
+    examples = prompts(
+        model, TEXTS, template=given + "{text} Is it in", positive=(" Peru", " Peru. The"), negative=(" France",)
+    )
+    plans = [plan for plan in many_plans(len(TEXTS)) if all(one.tokens in LATE for one in plan.interventions)]
+    assert len(plans) > 5
+    readings = {name: reader for name, reader in READINGS.items() if name != "before"}
+    widths = []
+    whole_pass = passes.whole_pass
+
+    def counted(*args, **kwargs):
+        whole = whole_pass(*args, **kwargs)
+        widths.append((kwargs["begins"], whole.ids.shape[1]))
+        return whole
+
+    monkeypatch.setattr(passes, "whole_pass", counted)
+    assert_equal(model, examples, plans, readings=readings)
+    begins, width = widths[0]
+    assert begins > 15
+    longest = max(len(answer) for side in examples.positive for answer in side)
+    assert begins + width == max(len(row.ids) for row in examples.rows) + longest - 1
+    # An edit or a reading of the given examples needs them in every row.
+    widths.clear()
+    assert_equal(model, examples, [*plans, Shifts((shift("resid_post.1", "all", 2),))])
+    assert widths[0][0] == 0
 
 
 def test_readings_without_answers_end_at_the_last_of_them(tiny_model, monkeypatch) -> None:

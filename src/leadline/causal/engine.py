@@ -155,9 +155,11 @@ def _reads(model: Model, probe: Probe, name: str, examples: Examples, span: str)
     found = []
     for row, encoded in enumerate(examples.rows):
         try:
-            found.append(selection.positions(encoded, examples.span(row) if selection.span else None))
+            own = selection.positions(encoded, examples.span(row) if selection.span else None)
         except ActivationsError as error:
             raise CausalError(f"the reading '{name}', row {row}: {error}") from error
+        # Of a range that a pool takes one end of, the rest need not be computed.
+        found.append(own[-1:] if selection.pool == "last" else own[:1] if selection.pool == "first" else own)
     return found
 
 

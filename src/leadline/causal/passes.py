@@ -160,7 +160,7 @@ class EditedPasses:
         while at < len(order):
             chunk = order[at : at + self._chunk_size(len(self.sequences[order[at]].ids), len(starts))]
             at += len(chunk)
-            whole = self._clean(chunk, starts, receiver)
+            whole = self._clean(chunk, starts, receiver, self._shared(chunk, live))
             yield len(chunk) * (len(self.bounds) - len(live))
             for start in [0, *starts]:
                 plans = np.array([v for v in live if self.starts[v] == start], dtype=np.int64)
@@ -182,7 +182,20 @@ class EditedPasses:
         ids = torch.tensor([[*(own := self.sequences[q].ids), *[own[0]] * (width - len(own))] for q in chunk])
         return ids, torch.arange(width) < lengths[:, None]
 
-    def _clean(self, chunk: np.ndarray, starts: list[int], receiver: Receiver) -> Whole:
+    def _shared(self, chunk: np.ndarray, live: Sequence[int]) -> int:
+        """How many first tokens are the same in all of a chunk and neither edited nor read, such as examples given."""
+        if not self.share or not self.behaviour or len(chunk) < 2:
+            return 0
+        rows = np.array([self.sequences[q].row for q in chunk])
+        bounds = [min(self.sequences[q].wanted for q in chunk), *(int(r.first[rows].min()) for r in self.readings)]
+        bounds += [int(self.first[key][rows].min()) for key in {int(self.keys[v]) for v in live}]
+        begins, first = 0, self.sequences[chunk[0]].ids
+        while begins < min(bounds) and all(self.sequences[q].ids[begins] == first[begins] for q in chunk):
+            begins += 1
+        # A pass of its own must be worth it.
+        return begins if begins * (len(chunk) - 1) > _PASS_TOKENS else 0
+
+    def _clean(self, chunk: np.ndarray, starts: list[int], receiver: Receiver, begins: int) -> Whole:
         ids, mask = self._padded(chunk)
         norms: dict[Site, np.ndarray] = {}
 
@@ -194,18 +207,21 @@ class EditedPasses:
         with ExitStack() as stack:
             if wanted:
                 stack.enter_context(self.model.editing(_in_order(wanted), observe))
-            self._open(stack, self.readings, None, chunk, 0, receiver)
+            self._open(stack, self.readings, None, chunk, begins, receiver)
             if self.plain:
-                whole = whole_pass(self.model, ids, mask, keep_cache=self.share, starts=starts)
-                logits = self._from_hidden(whole.hidden, 0)
+                whole = whole_pass(self.model, ids, mask, keep_cache=self.share, starts=starts, begins=begins)
+                logits = self._from_hidden(whole.hidden, begins)
             else:
                 whole = Whole(ids.to(self.model.device), mask.to(self.model.device), None, None)
                 logits = _from_logits(whole_logits(self.model, ids, mask))
+        if begins and not (whole.prefix is not None and whole.prefix.can_cut):
+            # A sliding window has let go of tokens, so later passes are whole ones.
+            return self._clean(chunk, starts, receiver, 0)
         rows = [self.sequences[q].row for q in chunk]
         for key, site in enumerate(self.first_sites):
             # Without answers a pass may end before the site, and a named module may have other positions.
-            if site in norms and norms[site].shape == tuple(mask.shape):
-                own = [norms[site][b, self.places[key][0][row]].mean() for b, row in enumerate(rows)]
+            if site in norms and norms[site].shape == tuple(whole.mask.shape):
+                own = [norms[site][b, self.places[key][0][row] - begins].mean() for b, row in enumerate(rows)]
                 receiver.normed(key, chunk, np.array(own, dtype=np.float64))
         receiver.clean(chunk, logits if self.behaviour else None)
         return whole

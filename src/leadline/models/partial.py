@@ -37,6 +37,7 @@ class Whole:
     Parameters
     ----------
     ids, mask : (batch, seq) what it was made of; the mask as truth values.
+    begins : how many tokens of each row stand before these, the same in all of them and computed once.
     hidden : (batch, seq, d_model) the final hidden state; None where the pass ended early.
     prefix : the keys and values of all tokens, padding among them; None where none are kept.
     streams : by the number s of blocks before it the stream (batch, seq, d_model) that enters block s.
@@ -49,10 +50,17 @@ class Whole:
     prefix: Prefix | None
     streams: dict[int, torch.Tensor] = field(default_factory=dict)
     forms: dict[int, Callable[[torch.Tensor], Any]] = field(default_factory=dict)
+    begins: int = 0
 
 
 def whole_pass(
-    model: Model, ids: torch.Tensor, mask: torch.Tensor, *, keep_cache: bool = False, starts: Iterable[int] = ()
+    model: Model,
+    ids: torch.Tensor,
+    mask: torch.Tensor,
+    *,
+    keep_cache: bool = False,
+    starts: Iterable[int] = (),
+    begins: int = 0,
 ) -> Whole:
     """Make a pass over whole rows, serving the open readings and edits.
 
@@ -61,6 +69,8 @@ def whole_pass(
     ids : (batch, seq) token ids, padded on the right with any token. mask : (batch, seq) truth values.
     keep_cache : keep keys and values; for models whose `can_share_prefixes`.
     starts : the blocks at which later passes will begin, 1 … n_layers; the stream before each is kept.
+    begins : so many first tokens are the same in all rows, and later passes begin after them: they are computed once,
+        apart from open readings and edits, which see what follows. With `keep_cache`.
     """
     streams: dict[int, torch.Tensor] = {}
     forms: dict[int, Callable[[torch.Tensor], Any]] = {}
@@ -74,16 +84,21 @@ def whole_pass(
 
     # With padding to their right alone, rows that see nothing to their right need no mask.
     ids = torch.where(mask, ids, ids[:, :1]).to(model.device)
+    context = None
+    if begins:
+        with model._hooks.apart():
+            context = model.prefix(ids[:1, :begins])
+        ids, mask = ids[:, begins:], mask[:, begins:]
     with ExitStack() as stack:
         for start in starts:
             # Before a reading there, which may end the pass.
             handle = model.part.blocks[start - 1].register_forward_hook(keep(start), prepend=True)
             stack.callback(handle.remove)
         if keep_cache:
-            hidden, prefix = model.prefix_and_hidden(ids)
+            hidden, prefix = model.prefix_and_hidden(ids, after=context)
         else:
             hidden, prefix = model.forward(ids, mask.long()), None
-    return Whole(ids, mask.to(model.device), hidden, prefix, streams, forms)
+    return Whole(ids, mask.to(model.device), hidden, prefix, streams, forms, begins)
 
 
 def later_pass(
@@ -97,7 +112,7 @@ def later_pass(
     Parameters
     ----------
     rows : (batch,) which rows; any of them several times.
-    cut : the first token. width : how many tokens; None for all that follow.
+    cut : the first token, no earlier than the whole pass begins. width : how many tokens; None for all that follow.
     start : the first block that is run; n_layers for none.
 
     Returns
@@ -105,11 +120,12 @@ def later_pass(
     The final hidden state (batch, width, d_model), or None if the pass ended early.
     """
     rows = rows.to(whole.ids.device)
-    end = whole.ids.shape[1] if width is None else cut + width
-    ids, mask = whole.ids[rows, cut:end], whole.mask[rows, cut:end]
+    first = cut - whole.begins
+    some = slice(first, None if width is None else first + width)
+    ids, mask = whole.ids[rows, some], whole.mask[rows, some]
     with ExitStack() as stack:
         if start:
-            stream = whole.streams[start][rows, cut:end]
+            stream = whole.streams[start][rows, some]
             stack.enter_context(_skipping(model.part, start, stream, whole.forms[start]))
         if not cut or start == model.n_layers:
             # Without blocks nothing looks back.

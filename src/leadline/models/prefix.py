@@ -30,10 +30,10 @@ class Prefix:
 
     @property
     def can_cut(self) -> bool:
-        """Whether every layer still holds every token, which one with a sliding window may not."""
-        return all(
-            getattr(layer, "keys", None) is not None and layer.keys.ndim == 4 and layer.keys.shape[-2] == self.length
-            for layer in self.cache.layers
+        """Whether every layer that was run still holds every token, which one with a sliding window may not."""
+        run = [getattr(layer, "keys", None) for layer in self.cache.layers]
+        return any(keys is not None for keys in run) and all(
+            keys is None or (keys.ndim == 4 and keys.shape[-2] == self.length) for keys in run
         )
 
     def cut(self, length: int, unused: int = 0) -> Prefix:
@@ -42,9 +42,10 @@ class Prefix:
         found.layers = []
         for layer in self.cache.layers:
             own = copy.copy(layer)
-            own.keys, own.values = own.keys[..., :length, :], own.values[..., :length, :]
-            if hasattr(own, "cumulative_length"):
-                own.cumulative_length = length
+            if own.keys is not None:
+                own.keys, own.values = own.keys[..., :length, :], own.values[..., :length, :]
+                if hasattr(own, "cumulative_length"):
+                    own.cumulative_length = length
             found.layers.append(own)
         return Prefix(found, length, self.n, unused)
 
