@@ -225,6 +225,25 @@ def test_outside_the_span_of_the_rows_nothing_moves():
     np.testing.assert_allclose(moved[0], X.mean(0) + outside, atol=1e-9)
 
 
+def test_a_fresh_probe_needs_rows_of_its_own():
+    from sklearn.metrics import roc_auc_score
+
+    few, many, leaning = [], [], []
+    for seed in range(6):
+        X, y = draw(4000, 20, 2, seed)
+        part = np.random.default_rng([9, seed]).permutation(4000)
+        train, test = part < 400, (part >= 400) & (part < 1000)
+        for rows, scores in (((part >= 1000) & (part < 1060), few), (part >= 1000, many), (part < 1000, leaning)):
+            erased = leace(X[rows], y[rows]).apply(X)
+            design = np.hstack([erased, np.ones((4000, 1))])
+            weights = np.linalg.lstsq(design[train], y[train].astype(float), rcond=1e-9)[0]
+            scores.append(roc_auc_score(y[test], design[test] @ weights))
+    # What the eraser could not know of the concept shrinks with its rows; on its own rows the reading leans over.
+    assert np.mean(few) > 0.65
+    assert 0.45 < np.mean(many) < 0.58
+    assert np.mean(leaning) < 0.45
+
+
 def test_permuted_labels_share_one_whitening():
     X, y = draw(200, 10, 2)
     whitening = Whitening(X)

@@ -35,6 +35,10 @@ def leace(
     with the moments of the rows given. After it the classes' means are equal, so that on these rows no linear
     probe of convex loss beats a constant. A row that is not of these keeps what lies outside their span.
 
+    To ask whether a fresh probe still reads the concept, give the eraser, the probe and the test rows of their own. On
+    the eraser's rows a linear probe's best weights are 0, so that it tests nothing; and cross-validated on them its
+    scores fall below chance, as the means of one part lean against those of the other.
+
     Parameters
     ----------
     X : (n, d) activations. y : (n,) labels or numbers, or (n, m) numbers.
