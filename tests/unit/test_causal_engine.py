@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from causal_plans import Shifts, shift
 from leadline.activations.tokens import Selection
 from leadline.causal import outcomes, passes
 from leadline.causal.engine import run_plans
@@ -31,73 +31,21 @@ TEXTS = [
 TEMPLATE = "A text: {text} Is it in"
 
 
-@dataclass(frozen=True)
-class Shift:
-    """An intervention that needs nothing of the library: adds a vector, another multiple in each row."""
-
-    site: Site
-    tokens: str
-    vector: Any = field(repr=False)
-    by_row: Any = None
-
-    def apply(self, h: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
-        vector = torch.from_numpy(self.vector).to(h.dtype)
-        times = 1.0 if self.by_row is None else torch.from_numpy(self.by_row)[ids][:, None].to(h.dtype)
-        # Not linear in h, so that the order of two shows.
-        return h + times * vector * h.norm(dim=-1, keepdim=True)
-
-
-@dataclass(frozen=True)
-class Shifts:
-    """Several, as a plan and bound."""
-
-    interventions: tuple[Shift, ...]
-
-    def bind(self, model: Any) -> Shifts:
-        return self
-
-    @property
-    def sites(self) -> tuple[Site, ...]:
-        return tuple(dict.fromkeys(one.site for one in self.interventions))
-
-    def positions(self, row: Any, span: Any = None) -> list[np.ndarray]:
-        found = []
-        for one in self.interventions:
-            selection = Selection.parse(one.tokens)
-            at = selection.positions(row, span if selection.span else None)
-            found.append(at[-1:] if selection.pool == "last" else at[:1] if selection.pool == "first" else at)
-        return found
-
-    def edit(self, site: Site, x: torch.Tensor, where: list[Any], ids: torch.Tensor) -> torch.Tensor:
-        x = x.clone()
-        for one, (b, s) in zip(self.interventions, where, strict=True):
-            if one.site == site:
-                x[b, s] = one.apply(x[b, s], ids[b])
-        return x
-
-
-def shift(site: str, tokens: str, seed: int, *, d: int = 32, rows: int | None = None) -> Shift:
-    rng = np.random.default_rng(seed)
-    return Shift(
-        Site.parse(site), tokens, rng.normal(size=d) / np.sqrt(d), None if rows is None else rng.normal(size=rows)
-    )
-
-
 def many_plans(n: int, kinds: tuple[str, ...] = ("resid_mid",)) -> list[Shifts]:
     """Last token, all tokens, spans, several sites and tokens, one that depends on the row, and none."""
     middle = "resid_mid.1" if "resid_mid" in kinds else "resid_pre.1"
     return [
-        Shifts((shift("resid_post.1", "last", 1),)),
-        Shifts((shift("resid_post.0", "all", 2),)),
-        Shifts((shift("resid_pre.1", "last@span:text", 3),)),
-        Shifts(()),
-        Shifts((shift("resid_post.1", "all@span:text", 4), shift("mlp_out.2", "last", 5))),
-        Shifts((shift("attn_out.1", "-3:", 6, rows=n), shift("attn_out.1", "last", 7))),
-        Shifts((shift("resid_post.2", "last", 8, rows=n),)),
-        Shifts((shift("head_out.1.1", "1:", 9), shift("embed", "first", 10))),
-        Shifts((shift("final_norm", "last", 11),)),
-        Shifts((shift("resid_post.1", "last", 12),)),
-        Shifts((shift(middle, "-2", 13),)),
+        Shifts(shift("resid_post.1", "last", 1)),
+        Shifts(shift("resid_post.0", "all", 2)),
+        Shifts(shift("resid_pre.1", "last@span:text", 3)),
+        Shifts(),
+        Shifts(shift("resid_post.1", "all@span:text", 4), shift("mlp_out.2", "last", 5)),
+        Shifts(shift("attn_out.1", "-3:", 6, rows=n), shift("attn_out.1", "last", 7)),
+        Shifts(shift("resid_post.2", "last", 8, rows=n)),
+        Shifts(shift("head_out.1.1", "1:", 9), shift("embed", "first", 10)),
+        Shifts(shift("final_norm", "last", 11)),
+        Shifts(shift("resid_post.1", "last", 12)),
+        Shifts(shift(middle, "-2", 13)),
     ]
 
 
@@ -270,7 +218,7 @@ def test_what_comes_before_the_first_edit_is_computed_once(tiny_model, monkeypat
         tokens.append((self.self_attn.layer_idx, hidden_states.shape[0] * hidden_states.shape[1]))
         return forward(self, hidden_states, *args, **kwargs)
 
-    plans = [Shifts((shift("resid_post.1", "last", seed),)) for seed in range(5)]
+    plans = [Shifts(shift("resid_post.1", "last", seed)) for seed in range(5)]
     run_plans(model, examples, plans)
     monkeypatch.setattr(type(model.part.blocks[2]), "forward", counted)
     monkeypatch.setattr(passes, "_PASS_TOKENS", 0)
@@ -313,7 +261,7 @@ def test_examples_given_before_every_text_are_computed_once(tiny_model, monkeypa
     assert begins + width == max(len(row.ids) for row in examples.rows) + longest - 1
     # An edit or a reading of the given examples needs them in every row.
     widths.clear()
-    assert_equal(model, examples, [*plans, Shifts((shift("resid_post.1", "all", 2),))])
+    assert_equal(model, examples, [*plans, Shifts(shift("resid_post.1", "all", 2))])
     assert widths[0][0] == 0
 
 
@@ -348,13 +296,13 @@ def test_norms_are_of_the_clean_activations_at_the_edited_tokens(tiny_model) -> 
 def test_what_cannot_be_asked_is_refused(tiny_model) -> None:
     model = tiny_model()
     examples = examples_of(model)
-    plan = Shifts((shift("resid_post.1", "last", 1),))
+    plan = Shifts(shift("resid_post.1", "last", 1))
     with pytest.raises(CausalError, match="no plans"):
         run_plans(model, examples, [])
     with pytest.raises(CausalError, match="span 'other'"):
-        run_plans(model, examples, [Shifts((shift("resid_post.1", "last@span:other", 1),))])
+        run_plans(model, examples, [Shifts(shift("resid_post.1", "last@span:other", 1))])
     with pytest.raises(CausalError, match=r"row 1: .*found no token"):
-        run_plans(model, examples, [Shifts((shift("resid_post.1", "regex:city|three|concept|ten", 1),))])
+        run_plans(model, examples, [Shifts(shift("resid_post.1", "regex:city|three|concept|ten", 1))])
     with pytest.raises(CausalError, match="nothing would be measured"):
         run_plans(model, prompts(model, TEXTS, positive=(), negative=()), [plan])
     with pytest.raises(CausalError, match="keeps every token"):
