@@ -9,11 +9,22 @@ from leadline.causal.eraser import Eraser
 from leadline.causal.erasure import LeaceFitter, Whitening, leace, mean_difference_eraser
 from leadline.causal.helix import HelixSubspace
 from leadline.causal.inlp import inlp
+from leadline.causal.interventions import Ablate, Add, Clamp, Erase, Intervention, Patch, Rotate
+from leadline.causal.plan import Bound, Plan
 
 __all__ = [
+    "Ablate",
+    "Add",
+    "Bound",
+    "Clamp",
+    "Erase",
     "Eraser",
     "HelixSubspace",
+    "Intervention",
     "LeaceFitter",
+    "Patch",
+    "Plan",
+    "Rotate",
     "Whitening",
     "inlp",
     "leace",
