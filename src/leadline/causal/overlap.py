@@ -101,8 +101,8 @@ def head_overlap(
     part = model.part if one is None else model.parts[one.part]
     if any(line.norm for line in part.row.equation.sums):
         raise CausalError(
-            f"the stream of '{part.row.name}' passes a norm in every block, so that what a head wrote does not stay as it "
-            f"was; decompose() follows it through the norms."
+            f"the stream of '{part.row.name}' passes a norm in every block, so that what a head wrote does not stay "
+            f"as it was; decompose() follows it through the norms."
         )
     v = np.asarray(vector.direction if isinstance(vector, Probe) else vector, dtype=np.float64)
     if v.shape != (part.d_model,) or not np.isfinite(v).all() or not v.any():
