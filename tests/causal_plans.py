@@ -21,6 +21,10 @@ class Shift:
     vector: Any = field(repr=False)
     strength: Any = None
 
+    @property
+    def n_rows(self) -> int | None:
+        return None if self.strength is None else len(self.strength)
+
     def apply(self, h: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
         vector = torch.from_numpy(self.vector).to(h.dtype)
         times = 1.0 if self.strength is None else torch.from_numpy(self.strength)[ids][:, None].to(h.dtype)
@@ -49,7 +53,10 @@ class Shifts:
             found.append(at[-1:] if selection.pool == "last" else at[:1] if selection.pool == "first" else at)
         return found
 
-    def edit(self, site: Site, x: torch.Tensor, where: list[Any], ids: torch.Tensor) -> torch.Tensor:
+    def check_rows(self, n: int) -> None:
+        assert all(one.n_rows in (None, n) for one in self.interventions)
+
+    def edit_checked(self, site: Site, x: torch.Tensor, where: list[Any], ids: torch.Tensor) -> torch.Tensor:
         x = x.clone()
         for one, (b, s) in zip(self.interventions, where, strict=True):
             if one.site == site:

@@ -51,7 +51,7 @@ def test_the_batched_job_equals_one_prompt_at_a_time(smollm2) -> None:
             for answer in (*examples.positive[i], *examples.negative[i]):
                 with (
                     torch.no_grad(),
-                    model.editing(plan.sites, lambda s, x, p=plan, w=where: p.edit(s, x, w, torch.tensor([0]))),
+                    model.editing(plan.sites, lambda s, x, p=plan, w=where: p.edit_checked(s, x, w, torch.tensor([0]))),
                     model.editing([reader.site], keep),
                 ):
                     logits = model.module(input_ids=torch.tensor([[*row.ids, *answer]]), use_cache=False).logits[0]

@@ -36,7 +36,7 @@ def one_by_one(model, text: str, plan: Shifts) -> tuple[float, float]:
         clean = torch.log_softmax(model.module(input_ids=ids, use_cache=False).logits[0, :-1].double(), dim=-1)
         edited = clean
         if plan.sites:
-            with model.editing(plan.sites, lambda site, x: plan.edit(site, x, where, torch.tensor([0]))):
+            with model.editing(plan.sites, lambda site, x: plan.edit_checked(site, x, where, torch.tensor([0]))):
                 logits = model.module(input_ids=ids, use_cache=False).logits[0, :-1]
             edited = torch.log_softmax(logits.double(), dim=-1)
     nll = -edited.gather(1, ids[0, 1:, None]).mean()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,8 @@ from leadline.activations.tokens import Selection
 from leadline.causal import outcomes, passes
 from leadline.causal.engine import run_plans
 from leadline.causal.examples import prompts
+from leadline.causal.interventions import Ablate, Add, Clamp, Patch
+from leadline.causal.plan import Plan
 from leadline.errors import CausalError
 from leadline.models.partial import can_start_at
 from leadline.models.perplexity import has_plain_head
@@ -31,10 +34,12 @@ TEXTS = [
 TEMPLATE = "A text: {text} Is it in"
 
 
-def many_plans(n: int, kinds: tuple[str, ...] = ("resid_mid",)) -> list[Shifts]:
-    """Last token, all tokens, spans, several sites and tokens, one that depends on the row, and none."""
-    middle = "resid_mid.1" if "resid_mid" in kinds else "resid_pre.1"
-    return [
+def many_plans(n: int, kinds: tuple[str, ...] | None = None) -> list[Shifts]:
+    """Last token, all tokens, spans, several sites and tokens, one that depends on the row, and none.
+
+    Of `kinds`, which a model has; the rest are left out.
+    """
+    plans = [
         Shifts(shift("resid_post.1", "last", 1)),
         Shifts(shift("resid_post.0", "all", 2)),
         Shifts(shift("resid_pre.1", "last@span:text", 3)),
@@ -45,8 +50,9 @@ def many_plans(n: int, kinds: tuple[str, ...] = ("resid_mid",)) -> list[Shifts]:
         Shifts(shift("head_out.1.1", "1:", 9), shift("embed", "first", 10)),
         Shifts(shift("final_norm", "last", 11)),
         Shifts(shift("resid_post.1", "last", 12)),
-        Shifts(shift(middle, "-2", 13)),
+        Shifts(shift("resid_mid.1", "-2", 13)),
     ]
+    return [plan for plan in plans if kinds is None or all(site.kind in kinds for site in plan.sites)]
 
 
 def probe(site: str, tokens: str, seed: int, d: int = 32) -> Probe:
@@ -62,11 +68,11 @@ READINGS = {
 }
 
 
-def one_by_one(model: Any, examples: Any, plans: list[Shifts], readings: dict[str, Probe]) -> dict[str, np.ndarray]:
+def one_by_one(model: Any, examples: Any, plans: Sequence[Any], readings: dict[str, Probe]) -> dict[str, np.ndarray]:
     """Whole passes of the model's own call, one plan, one prompt and one answer at a time."""
     shape = (len(plans), len(examples))
     found = {key: np.zeros(shape) for key in ("ld", "p", "q", "kl", *readings)}
-    for v, plan in enumerate(plans):
+    for v, plan in enumerate(bound.bind(model) for bound in plans):
         for i, row in enumerate(examples.rows):
             where = [
                 (torch.zeros(len(at), dtype=torch.long), torch.from_numpy(at))
@@ -74,7 +80,7 @@ def one_by_one(model: Any, examples: Any, plans: list[Shifts], readings: dict[st
             ]
 
             def edit(site: Site, x: torch.Tensor, plan=plan, where=where, i=i) -> torch.Tensor:
-                return plan.edit(site, x, where, torch.tensor([i]))
+                return plan.edit_checked(site, x, where, torch.tensor([i]))
 
             def passed(ids: list[int], plan=plan, edit=edit) -> torch.Tensor:
                 if not plan.sites:
@@ -122,7 +128,7 @@ LATE = ("last", "last@span:text", "all@span:text", "-3:", "-2")
 def assert_equal(
     model: Any,
     examples: Any,
-    plans: list[Shifts],
+    plans: Sequence[Any],
     *,
     fast: bool = True,
     readings: dict[str, Probe] | None = None,
@@ -135,7 +141,7 @@ def assert_equal(
     for key, value in expected.items():
         scale = max(1.0, float(np.abs(value).max()))
         np.testing.assert_allclose(found[key], value, atol=1e-4 * scale, rtol=0, err_msg=key)
-    edited = [v for v, plan in enumerate(plans) if plan.sites]
+    edited = [v for v, plan in enumerate(plans) if plan.interventions]
     # Every plan does something, so that nothing above is equal by being untouched.
     assert (got.kl[edited].max(axis=1) > 1e-5).all()
     # None of this was done by falling back on something slower.
@@ -147,7 +153,7 @@ def assert_equal(
     clean = got.clean
     assert clean is not None
     for v, plan in enumerate(plans):
-        if not plan.sites:
+        if not plan.interventions:
             np.testing.assert_array_equal(got.logit_difference[v], clean.logit_difference[0])
             np.testing.assert_array_equal(got.kl[v], 0)
     assert not any(module.__dict__.get("forward") for module in model.part.blocks)
@@ -165,10 +171,10 @@ def examples_of(model: Any, answers: str = "single") -> Any:
     return prompts(model, TEXTS, template=TEMPLATE, **sides)
 
 
-@pytest.mark.parametrize("family", ["llama", "gpt2", "gpt_neox", "gemma2", "opt"])
+@pytest.mark.parametrize("family", ["llama", "gpt2", "gpt_neox", "gemma2", "mamba", "opt"])
 def test_one_batched_job_equals_one_prompt_at_a_time(tiny_model, family) -> None:
     model = tiny_model(family)
-    assert_equal(model, examples_of(model), many_plans(len(TEXTS), model.kinds), fast=family != "opt")
+    assert_equal(model, examples_of(model), many_plans(len(TEXTS), model.kinds), fast=family not in ("opt", "mamba"))
 
 
 @pytest.mark.parametrize("answers", ["several", "by row"])
@@ -177,6 +183,57 @@ def test_answers_of_several_tokens_are_read_token_by_token(tiny_model, answers) 
     examples = examples_of(model, answers)
     assert max(len(a) for side in (examples.positive, examples.negative) for row in side for a in row) > 2
     assert_equal(model, examples, many_plans(len(TEXTS)))
+
+
+def real_plans(model: Any, examples: Any) -> list[Plan]:
+    """Plans of the library: doses, raw and by row, ablations, clamps, interchange with a row's partner, and several."""
+    rng, n, d = np.random.default_rng(31), len(examples), model.d_model
+    site = "resid_post.1"
+    reader = probe(site, "last", 32)
+    v, mean = rng.normal(size=d), 10 * rng.normal(size=d)
+    partner = (np.arange(n) + 1) % n
+    h = [model.read(torch.tensor([list(row.ids)]), None, model.sites(site)) for row in examples.rows]
+    streams = [own[Site.parse(site)][0].numpy() for own in h]
+    last = np.array([streams[i][-1] for i in partner])
+    spans = [
+        rng.normal(size=(len(Selection.parse("all@span:text").positions(row, examples.span(i))), d))
+        for i, row in enumerate(examples.rows)
+    ]
+    return [
+        Plan(Add(reader, 0.5, tokens="last")),
+        Plan(Add(v, rng.normal(size=n), site="resid_post.0", tokens="1:", unit="raw")),
+        Plan(Ablate(reader, to="mean", mean=mean, tokens="last@span:text")),
+        Plan(Ablate(np.stack([v, mean]), site="attn_out.2")),
+        Plan(Clamp(reader, rng.normal(size=n) * 3, tokens="last")),
+        Plan(Patch(last, site=site)),
+        Plan(Patch(spans, np.stack([v, mean]), site=site, tokens="all@span:text")),
+        Plan(),
+        Plan(Patch(last, reader), Add(reader, -0.3, tokens="all@span:text"), Add(v, 1.0, site="mlp_out.2")),
+    ]
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+@pytest.mark.parametrize("batch_tokens", [50, 4096])
+def test_interventions_of_the_library_mix_in_one_job(tiny_model, family, batch_tokens) -> None:
+    model = tiny_model(family)
+    examples = examples_of(model, "several")
+    plans = real_plans(model, examples)
+    assert_equal(model, examples, plans, batch_tokens=batch_tokens)
+    got = run_plans(model, examples, plans, readings={"r": probe("resid_post.1", "last", 32)})
+    # A clamped reading is what it was clamped to.
+    np.testing.assert_allclose(got.readings["r"][4], plans[4].interventions[0].score, atol=1e-4)
+
+
+def test_a_whole_site_exchanged_gives_the_other_row_s_answer(tiny_model) -> None:
+    """At the last token of the last block nothing but that activation decides the answer."""
+    model = tiny_model()
+    examples = examples_of(model)
+    other = np.roll(np.arange(len(TEXTS)), 1)
+    sources = [examples.rows[i].text for i in other]
+    patch = Patch.from_inputs(model, sources, site="resid_post.2", tokens="last")
+    got = run_plans(model, examples, [Plan(patch)])
+    np.testing.assert_allclose(got.logit_difference[0], got.clean.logit_difference[0, other], atol=1e-4)
+    assert np.abs(got.change).max() > 1e-2
 
 
 def test_small_batches_change_nothing(tiny_model, monkeypatch) -> None:
@@ -282,6 +339,41 @@ def test_readings_without_answers_end_at_the_last_of_them(tiny_model, monkeypatc
     assert np.isnan(got.kl).all()
 
 
+@pytest.mark.parametrize("family", ["bert", "modernbert"])
+def test_encoders_are_read_under_padding(tiny_model, family) -> None:
+    model = tiny_model(family)
+    examples = prompts(model, TEXTS, template=TEMPLATE, positive=(), negative=())
+    plans = [
+        Shifts(shift("resid_post.1", "last", 1)),
+        Shifts(),
+        Shifts(shift("resid_post.0", "all@span:text", 2), shift("mlp_out.2", "first", 3)),
+    ]
+    readings = {name: READINGS[name] for name in ("after", "at", "before")}
+    got = run_plans(model, examples, plans, readings=readings)
+    for name, reader in readings.items():
+        selection = Selection.parse(reader.tokens)
+        for v, plan in enumerate(plans):
+            for i, row in enumerate(examples.rows):
+                where = [
+                    (torch.zeros(len(at), dtype=torch.long), torch.from_numpy(at))
+                    for at in plan.positions(row, examples.span(i))
+                ]
+                seen = {}
+                with (
+                    model.editing(
+                        plan.sites or ["embed"],
+                        lambda s, x, p=plan, w=where: p.edit_checked(s, x, w, torch.tensor([0])),
+                    ),
+                    model.reading([reader.site], lambda site, x, seen=seen: seen.update(x=x[0].clone())),
+                ):
+                    model.forward(torch.tensor([list(row.ids)]))
+                at = selection.positions(row, examples.span(i) if selection.span else None)
+                h = seen["x"][torch.from_numpy(at)].double().numpy()
+                score = (h[-1] if selection.pool == "last" else h.mean(0)) @ reader.coef + reader.intercept
+                assert got.readings[name][v, i] == pytest.approx(score, abs=2e-4)
+    assert np.abs(got.readings["after"][[0, 2]] - got.readings["after"][1]).min() > 1e-3
+
+
 def test_norms_are_of_the_clean_activations_at_the_edited_tokens(tiny_model) -> None:
     model = tiny_model()
     examples = examples_of(model)
@@ -297,6 +389,10 @@ def test_what_cannot_be_asked_is_refused(tiny_model) -> None:
     model = tiny_model()
     examples = examples_of(model)
     plan = Shifts(shift("resid_post.1", "last", 1))
+    with pytest.raises(CausalError, match="not generated"):
+        run_plans(model, examples, [Plan(Add(np.ones(32), 1.0, site="resid_post.1", tokens="generated"))])
+    with pytest.raises(CausalError, match="values for 3 rows, but runs on 7"):
+        run_plans(model, examples, [Plan(Patch(np.ones((3, 32)), site="resid_post.1"))])
     with pytest.raises(CausalError, match="no plans"):
         run_plans(model, examples, [])
     with pytest.raises(CausalError, match="span 'other'"):

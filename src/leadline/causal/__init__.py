@@ -5,28 +5,72 @@ A probe shows what can be read; an intervention shows what is used. In come a lo
 exact shares of the model's components in the probe's score. Nothing here knows studies, data sets or reports.
 """
 
+from leadline.causal.components import ComponentCheck, check_components
+from leadline.causal.cost import Cost, perplexity_cost
+from leadline.causal.decompose import decompose
+from leadline.causal.decomposition import Decomposition
+from leadline.causal.engine import run_plans
 from leadline.causal.eraser import Eraser
 from leadline.causal.erasure import LeaceFitter, Whitening, leace, mean_difference_eraser
+from leadline.causal.examples import Examples, prompts
+from leadline.causal.generation import generate, intervene
 from leadline.causal.helix import HelixSubspace
 from leadline.causal.inlp import inlp
+from leadline.causal.intervals import (
+    Intervals,
+    difference_interval,
+    influence_interval,
+    mean_interval,
+    paired,
+    ratio_interval,
+)
 from leadline.causal.interventions import Ablate, Add, Clamp, Erase, Intervention, Patch, Rotate
+from leadline.causal.neutral import NEUTRAL
+from leadline.causal.outcomes import Outcomes
+from leadline.causal.overlap import HeadOverlap, head_overlap
 from leadline.causal.plan import Bound, Plan
+from leadline.causal.unembedding import Lens, Unembedded, logit_lens, read_direction
 
 __all__ = [
+    "NEUTRAL",
     "Ablate",
     "Add",
     "Bound",
     "Clamp",
+    "ComponentCheck",
+    "Cost",
+    "Decomposition",
     "Erase",
     "Eraser",
+    "Examples",
+    "HeadOverlap",
     "HelixSubspace",
+    "Intervals",
     "Intervention",
     "LeaceFitter",
+    "Lens",
+    "Outcomes",
     "Patch",
     "Plan",
     "Rotate",
+    "Unembedded",
     "Whitening",
+    "check_components",
+    "decompose",
+    "difference_interval",
+    "generate",
+    "head_overlap",
+    "influence_interval",
     "inlp",
+    "intervene",
     "leace",
+    "logit_lens",
     "mean_difference_eraser",
+    "mean_interval",
+    "paired",
+    "perplexity_cost",
+    "prompts",
+    "ratio_interval",
+    "read_direction",
+    "run_plans",
 ]

@@ -115,8 +115,7 @@ def perplexity_cost(
 
 def _moved(intervention: Any, tokens: str) -> Any:
     """The same intervention at other tokens of other rows."""
-    values = [getattr(intervention, name, None) for name in ("strength", "score", "value")]
-    if hasattr(intervention, "values") or any(value is not None and np.ndim(value) for value in values):
+    if intervention.n_rows is not None:
         raise CausalError(
             f"a {type(intervention).__name__} with values row by row means nothing on other texts; measure the cost of "
             f"one with the same value for all rows."

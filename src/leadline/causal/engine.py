@@ -10,6 +10,7 @@ import numpy as np
 from leadline.activations.tokens import Selection
 from leadline.causal.outcomes import Collected, Outcomes
 from leadline.causal.passes import Continued, EditedPasses
+from leadline.causal.places import GENERATED
 from leadline.errors import ActivationsError, CausalError
 from leadline.events import SILENT, Event, EventSink, stage
 from leadline.models.perplexity import n_vocab, why_no_perplexity
@@ -104,13 +105,20 @@ def places_of(
 
     Raises
     ------
-    CausalError : a selection that reads a span of another name, or finds no token; names the row.
+    CausalError : a selection that reads a span of another name, of generated tokens, or that finds no token (names the
+        row); values for another number of rows.
     """
     known: dict[tuple[tuple[str, str], ...], int] = {}
     keys = np.empty(len(plans), dtype=np.int64)
     places: list[list[list[np.ndarray]]] = []
     sites: list[Site | None] = []
     for v, (plan, bound) in enumerate(zip(plans, bounds, strict=True)):
+        bound.check_rows(len(examples))
+        if any(one.tokens == GENERATED for one in plan.interventions):
+            raise CausalError(
+                f"an intervention acts on '{GENERATED}' tokens, but here answers are given, not generated; select "
+                f"tokens of the prompt, as in 'last' or 'all'."
+            )
         chosen = [Selection.parse(one.tokens) for one in plan.interventions]
         other = next((s for s in chosen if s.span not in (None, span)), None)
         if other is not None:

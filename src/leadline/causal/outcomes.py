@@ -167,9 +167,10 @@ class Collected:
                 continue
             first = first[self.primary[sequences[entry[some][first]]]]
             of = entry[some][first]
+            own = log_p if len(first) == len(log_p) else log_p[torch.from_numpy(first).to(log_p.device)]
             clean = self.clean_logits[torch.from_numpy(self.place[sequences[of]]).to(log_p.device)]
-            own = log_p[torch.from_numpy(first).to(log_p.device)]
-            divergence = (clean.exp() * (clean - own)).sum(dim=-1).clamp(min=0)
+            # In place where it can be: these arrays are as large as the vocabulary.
+            divergence = clean.exp().mul_(clean.sub_(own)).sum(dim=-1).clamp(min=0)
             self.kl[v[of], rows[of]] = divergence.double().cpu().numpy()
         if plans is None:
             self.clean_logits = torch.cat(kept)

@@ -122,6 +122,9 @@ class EditedPasses:
         self.first_sites = first_sites
         self.readings = [_reading(name, probe, where) for name, (probe, where) in readings.items()]
         self.plain = not behaviour or has_plain_head(model)
+        if not self.plain:
+            # The logits of every token of a pass exist at once.
+            self.batch_tokens = min(batch_tokens, max(1, _CLEAN_LOGITS // n_vocab(model.module)))
         patterns = any(reading.site.kind == "attn_pattern" for reading in self.readings)
         if patterns and behaviour:
             raise CausalError(
@@ -276,7 +279,7 @@ class EditedPasses:
 
         def edit(site: Site, x: torch.Tensor) -> torch.Tensor:
             pieces = [
-                self.bounds[v].edit(site, x[a:b], where, ids) if site in self.bounds[v].sites else x[a:b]
+                self.bounds[v].edit_checked(site, x[a:b], where, ids) if site in self.bounds[v].sites else x[a:b]
                 for a, b, v, where, ids in slices
             ]
             return pieces[0] if len(pieces) == 1 else torch.cat([piece.to(x.dtype) for piece in pieces])
