@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,9 +13,10 @@ import torch
 
 from causal_plans import Shifts, shift
 from leadline.activations.tokens import Selection
-from leadline.causal import outcomes, passes
+from leadline.causal import outcomes, passes, schedule
 from leadline.causal.engine import run_plans
 from leadline.causal.examples import prompts
+from leadline.causal.generation import intervene
 from leadline.causal.interventions import Ablate, Add, Clamp, Patch
 from leadline.causal.plan import Plan
 from leadline.errors import CausalError
@@ -224,6 +227,25 @@ def test_interventions_of_the_library_mix_in_one_job(tiny_model, family, batch_t
     np.testing.assert_allclose(got.readings["r"][4], plans[4].interventions[0].score, atol=1e-4)
 
 
+@pytest.mark.parametrize("tokens", ["last", "all", "1:", "last@span:text"])
+def test_it_does_what_the_context_manager_does(tiny_model, tokens) -> None:
+    model = tiny_model()
+    examples = examples_of(model)
+    steer = Add(probe("resid_post.1", "last", 32), 0.7, tokens=tokens)
+    other = Ablate(np.random.default_rng(33).normal(size=32), site="attn_out.2", tokens="last")
+    got = run_plans(model, examples, [Plan(steer, other)])
+    for i, row in enumerate(examples.rows):
+        # The text is found by its own characters here.
+        inputs = [row]
+        one = steer
+        if "span" in tokens:
+            one = replace(steer, tokens=f"last@regex:{re.escape(TEXTS[i])}")
+        with intervene(model, one, other, inputs=inputs), torch.no_grad():
+            logits = model.module(input_ids=torch.tensor([list(row.ids)])).logits[0, -1].double()
+        p, q = (torch.logsumexp(logits[[a[0] for a in side[i]]], 0) for side in (examples.positive, examples.negative))
+        assert got.logit_difference[0, i] == pytest.approx(float(p - q), abs=1e-4)
+
+
 def test_a_whole_site_exchanged_gives_the_other_row_s_answer(tiny_model) -> None:
     """At the last token of the last block nothing but that activation decides the answer."""
     model = tiny_model()
@@ -242,7 +264,7 @@ def test_small_batches_change_nothing(tiny_model, monkeypatch) -> None:
     assert_equal(model, examples_of(model, "several"), many_plans(len(TEXTS)), batch_tokens=30)
     monkeypatch.setattr(passes, "_BATCH_BYTES", 1)
     monkeypatch.setattr(passes, "_CLEAN_LOGITS", 384 * 2)
-    monkeypatch.setattr(passes, "_PASS_TOKENS", 0)
+    monkeypatch.setattr(schedule, "_PASS_TOKENS", 0)
     assert_equal(model, examples_of(model), many_plans(len(TEXTS)))
 
 
@@ -278,7 +300,7 @@ def test_what_comes_before_the_first_edit_is_computed_once(tiny_model, monkeypat
     plans = [Shifts(shift("resid_post.1", "last", seed)) for seed in range(5)]
     run_plans(model, examples, plans)
     monkeypatch.setattr(type(model.part.blocks[2]), "forward", counted)
-    monkeypatch.setattr(passes, "_PASS_TOKENS", 0)
+    monkeypatch.setattr(schedule, "_PASS_TOKENS", 0)
     run_plans(model, examples, plans)
     # The beginning of the template once, then what follows it.
     ids = np.array([list(row.ids[:8]) for row in examples.rows])
@@ -294,7 +316,7 @@ def test_what_comes_before_the_first_edit_is_computed_once(tiny_model, monkeypat
 @pytest.mark.parametrize("family", ["llama", "gemma2"])
 def test_examples_given_before_every_text_are_computed_once(tiny_model, monkeypatch, family) -> None:
     model = tiny_model(family)
-    monkeypatch.setattr(passes, "_PASS_TOKENS", 20)
+    monkeypatch.setattr(schedule, "_PASS_TOKENS", 20)
     given = "The city of Paris is in France. yes The city of Lima is in France. no "
     examples = prompts(
         model, TEXTS, template=given + "{text} Is it in", positive=(" Peru", " Peru. The"), negative=(" France",)

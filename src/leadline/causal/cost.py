@@ -13,7 +13,8 @@ from leadline.causal.engine import places_of
 from leadline.causal.examples import prompts
 from leadline.causal.intervals import Intervals, ratio_interval
 from leadline.causal.neutral import NEUTRAL
-from leadline.causal.passes import Continued, EditedPasses, Logits
+from leadline.causal.passes import EditedPasses, Logits
+from leadline.causal.schedule import Continued
 from leadline.errors import CausalError
 from leadline.events import SILENT, Event, EventSink, stage
 from leadline.models.perplexity import n_vocab, why_no_perplexity

@@ -9,8 +9,9 @@ import numpy as np
 
 from leadline.activations.tokens import Selection
 from leadline.causal.outcomes import Collected, Outcomes
-from leadline.causal.passes import Continued, EditedPasses
+from leadline.causal.passes import EditedPasses
 from leadline.causal.places import GENERATED
+from leadline.causal.schedule import Continued
 from leadline.errors import ActivationsError, CausalError
 from leadline.events import SILENT, Event, EventSink, stage
 from leadline.models.perplexity import n_vocab, why_no_perplexity

@@ -13,7 +13,8 @@ from leadline.errors import CausalError
 
 if TYPE_CHECKING:
     from leadline.causal.examples import Examples
-    from leadline.causal.passes import Continued, Logits
+    from leadline.causal.passes import Logits
+    from leadline.causal.schedule import Continued
 
 __all__ = ["Collected", "Outcomes"]
 

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from leadline.activations.tokens import Selection, pool_positions
+from leadline.causal.schedule import Continued, beginning, block_of, in_order, merged
 from leadline.errors import CausalError
 from leadline.models.partial import Whole, can_start_at, later_pass, whole_logits, whole_pass
 from leadline.models.perplexity import has_plain_head, logits_of, n_vocab
@@ -27,29 +28,12 @@ if TYPE_CHECKING:
     from leadline.causal.plan import Bound
     from leadline.models.model import Model
 
-__all__ = ["Continued", "EditedPasses", "Logits", "Receiver"]
+__all__ = ["EditedPasses", "Logits", "Receiver"]
 
 # What keys, values and streams of a chunk may take, and what the copies for one batch may.
 _CHUNK_BYTES, _BATCH_BYTES = 1 << 30, 1 << 28
 # Log-probabilities of a chunk's clean passes that receivers may keep, in numbers.
 _CLEAN_LOGITS = 1 << 26
-# What a pass costs beside its tokens, in tokens: so many may be computed again to save one.
-_PASS_TOKENS = 48
-
-
-@dataclass(frozen=True, eq=False)
-class Continued:
-    """Token ids to run: a prompt, perhaps with the beginning of an answer behind it.
-
-    Parameters
-    ----------
-    row : of which row of the examples. ids : its tokens.
-    wanted : the first position whose logits are wanted.
-    """
-
-    row: int
-    ids: tuple[int, ...]
-    wanted: int
 
 
 # Given entries of a batch (N,) and positions in their sequences (N,): logits (N, vocabulary).
@@ -144,7 +128,7 @@ class EditedPasses:
         """The first block that passes of a plan run."""
         if self.whole_only or any(reading.site.kind == "module" for reading in self.readings):
             return 0
-        start = min((_block_of(site, self.model.n_layers) for site in sites), default=0)
+        start = min((block_of(site, self.model.n_layers) for site in sites), default=0)
         return start if can_start_at(self.model, start) else 0
 
     # ---- chunks
@@ -187,16 +171,12 @@ class EditedPasses:
 
     def _shared(self, chunk: np.ndarray, live: Sequence[int]) -> int:
         """How many first tokens are the same in all of a chunk and neither edited nor read, such as examples given."""
-        if not self.share or not self.behaviour or len(chunk) < 2:
+        if not self.share or not self.behaviour:
             return 0
         rows = np.array([self.sequences[q].row for q in chunk])
         bounds = [min(self.sequences[q].wanted for q in chunk), *(int(r.first[rows].min()) for r in self.readings)]
         bounds += [int(self.first[key][rows].min()) for key in {int(self.keys[v]) for v in live}]
-        begins, first = 0, self.sequences[chunk[0]].ids
-        while begins < min(bounds) and all(self.sequences[q].ids[begins] == first[begins] for q in chunk):
-            begins += 1
-        # A pass of its own must be worth it.
-        return begins if begins * (len(chunk) - 1) > _PASS_TOKENS else 0
+        return beginning([self.sequences[q].ids for q in chunk], min(bounds))
 
     def _clean(self, chunk: np.ndarray, starts: list[int], receiver: Receiver, begins: int) -> Whole:
         ids, mask = self._padded(chunk)
@@ -209,7 +189,7 @@ class EditedPasses:
         wanted = {site for site in self.first_sites if site is not None}
         with ExitStack() as stack:
             if wanted:
-                stack.enter_context(self.model.editing(_in_order(wanted), observe))
+                stack.enter_context(self.model.editing(in_order(wanted), observe))
             self._open(stack, self.readings, None, chunk, begins, receiver)
             if self.plain:
                 whole = whole_pass(self.model, ids, mask, keep_cache=self.share, starts=starts, begins=begins)
@@ -248,7 +228,7 @@ class EditedPasses:
             for key in np.unique(self.keys[plans]):
                 cuts[self.keys[plans] == key] = np.minimum(self.first[key][rows], least)
         own = self.model.cache_bytes_per_token * (self.model.n_layers - start) // self.model.n_layers
-        for low, many in _merged(cuts):
+        for low, many in merged(cuts):
             which, entries = np.nonzero(many)
             at = 0
             while at < len(which):
@@ -287,7 +267,7 @@ class EditedPasses:
         sites = {site for _, _, v, _, _ in slices for site in self.bounds[v].sites}
         index = torch.from_numpy(entries)
         with ExitStack() as stack:
-            stack.enter_context(self.model.editing(_in_order(sites), edit))
+            stack.enter_context(self.model.editing(in_order(sites), edit))
             self._open(stack, self._active(start), plans, sequences, cut, receiver)
             if self.plain:
                 hidden = later_pass(self.model, whole, index, cut=cut, width=width, start=start)
@@ -314,7 +294,7 @@ class EditedPasses:
     def _active(self, start: int) -> list[_Reading]:
         """The readings that passes from a block come by; those before it are as in the clean pass."""
         n_layers = self.model.n_layers
-        return [r for r in self.readings if not start or _block_of(r.site, n_layers) >= start]
+        return [r for r in self.readings if not start or block_of(r.site, n_layers) >= start]
 
     def _open(
         self,
@@ -342,7 +322,7 @@ class EditedPasses:
             receive(site, x)
             return x
 
-        sites = _in_order({reading.site for reading in readings})
+        sites = in_order({reading.site for reading in readings})
         if sites and self.behaviour:
             # A reading would end the pass.
             stack.enter_context(self.model.editing(sites, observe))
@@ -362,35 +342,6 @@ class EditedPasses:
 
 def _from_logits(whole: torch.Tensor) -> Logits:
     return lambda entries, positions: whole[entries.to(whole.device), positions.to(whole.device)]
-
-
-def _in_order(sites: set[Site]) -> list[Site]:
-    return sorted(sites, key=lambda site: site.depth)
-
-
-def _block_of(site: Site, n_layers: int) -> int:
-    """The first block that must be run for an edit at a site, the blocks before it handing on the clean stream."""
-    if site.kind == "final_norm":
-        return n_layers
-    if site.layer is None:
-        return 0
-    return site.layer + (1 if site.kind == "resid_post" else 0)
-
-
-def _merged(cuts: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-    """Tokens at which batches begin, each with the truth values (plans, entries) of what begins there.
-
-    What begins a little later goes along, if computing its tokens again costs less than a pass.
-    """
-    values, counts = np.unique(cuts, return_counts=True)
-    at = 0
-    while at < len(values):
-        low, upto, spent = int(values[at]), at + 1, 0
-        while upto < len(values) and spent + (values[upto] - low) * counts[upto] <= _PASS_TOKENS:
-            spent += (values[upto] - low) * counts[upto]
-            upto += 1
-        yield low, (cuts >= low) & (cuts <= values[upto - 1])
-        at = upto
 
 
 def _reading(name: str, probe: Probe, positions: list[np.ndarray]) -> _Reading:
