@@ -50,12 +50,18 @@ def test_scores_are_the_unembedding_times_the_norms_gain(built, family):
         unit = unit - unit.mean()
     expected = head @ (gain * unit) * np.sqrt(model.d_model) / (3.0 if family == "granite" else 1.0)
     expected -= expected.mean()
-    found = read_direction(model, v, k=4, n_random=0)
+    found = read_direction(model, v, k=4, by="score", n_random=0)
     np.testing.assert_allclose(found.scores, expected, rtol=2e-3, atol=2e-4 * np.abs(expected).max())
     order = np.argsort(expected)
     assert [token.id for token in found.top] == order[::-1][:4].tolist()
     assert [token.id for token in found.bottom] == order[:4].tolist()
-    assert found.top[0].z == pytest.approx(expected.max() / expected.std(), rel=1e-2)
+    pulled = gain * (head - head.mean(axis=0))
+    if family == "gpt2":
+        pulled = pulled - pulled.mean(axis=1, keepdims=True)
+    cosine = pulled @ unit / np.linalg.norm(pulled, axis=1) / np.linalg.norm(v / np.linalg.norm(v))
+    np.testing.assert_allclose(found.z, np.sqrt(model.d_model) * cosine, rtol=5e-3, atol=5e-3)
+    nearest = read_direction(model, v, k=1, n_random=0)
+    assert (nearest.top[0].id, nearest.bottom[0].id) == (int(cosine.argmax()), int(cosine.argmin()))
     assert found.table.height == 8
 
 
@@ -78,7 +84,8 @@ def test_the_score_is_the_change_of_logits_at_dose_one(built):
 def test_a_tokens_own_direction_names_it_beyond_chance_and_random_directions_name_nothing(built):
     model = built("llama")
     with torch.no_grad():
-        own = (model.module.lm_head.weight[123] / model.module.model.norm.weight).double().numpy()
+        weight = model.module.lm_head.weight
+        own = ((weight[123] - weight.mean(0)) * model.module.model.norm.weight).double().numpy()
     found = read_direction(model, own)
     assert found.top[0].id == 123
     assert found.p_top == pytest.approx(1 / 100)
@@ -190,6 +197,8 @@ def test_what_cannot_be_read_says_so(built, tiny_model):
         read_direction(bert, random_vector(bert))
     with pytest.raises(CausalError, match="passes a norm in every block"):
         head_overlap(bert, random_vector(bert))
+    with pytest.raises(CausalError, match="sorted by"):
+        read_direction(llama, np.ones(llama.d_model), by="logit")
     with pytest.raises(CausalError, match="not all 0"):
         read_direction(llama, np.zeros(llama.d_model))
     with pytest.raises(CausalError, match="not all 0"):

@@ -33,6 +33,8 @@ __all__ = ["Lens", "TokenScore", "Unembedded", "logit_lens", "read_direction"]
 
 # Rows that go through the head at once: logits are a number a token of the vocabulary.
 _ROWS = 16
+# Rows of the unembedding in float64 at once.
+_VOCABULARY = 8192
 _STREAM = (
     "embed",
     "resid_pre",
@@ -53,7 +55,8 @@ class TokenScore:
     Parameters
     ----------
     text, id : the token. score : nats, beside the mean over the vocabulary, that its logit moves by when the direction
-        is added at dose 1, as long as the stream itself. z : the same in standard deviations over the vocabulary.
+        is added at dose 1, as long as the stream itself. z : the same in standard deviations of that token's score over
+        random directions: √d times the cosine between the direction and what raises the token.
     """
 
     text: str
@@ -69,8 +72,8 @@ class Unembedded:
     Parameters
     ----------
     top, bottom : the most extreme first.
-    p_top, p_bottom : (1 + random directions whose most extreme token is as far out) / (1 + n_random).
-    scores : (vocabulary,) float64 of all tokens, as in `TokenScore.score`.
+    p_top, p_bottom : (1 + random directions whose most extreme z is as far out) / (1 + n_random).
+    scores, z : (vocabulary,) float64 of all tokens, as in `TokenScore`.
     """
 
     top: tuple[TokenScore, ...]
@@ -79,6 +82,7 @@ class Unembedded:
     p_bottom: float
     n_random: int
     scores: np.ndarray
+    z: np.ndarray
 
     def __repr__(self) -> str:
         def some(tokens: tuple[TokenScore, ...]) -> str:
@@ -103,24 +107,32 @@ def read_direction(
     k: int = 15,
     *,
     site: str | Site | None = None,
+    by: str = "z",
     n_random: int = 99,
     seed: int = 0,
 ) -> Unembedded:
     """The tokens whose logits a direction raises and lowers most, through the final norm with its scale held fixed.
 
-        score_t = √d · (γ ∘ v̂)·(W_t − mean over tokens of W),    v̂ centred first where the final norm is a LayerNorm
+        score_t = √d · (γ ∘ v̂)·(W_t − W̄),    z_t = score_t / ‖γ ∘ (W_t − W̄)‖
+
+    with γ the norm's gain, W the unembedding, W̄ its mean over tokens, and v̂ centred where the norm is a LayerNorm. Rows
+    of W differ in length, so that the largest scores of any direction go to much the same tokens; z has the same spread
+    for every token.
 
     Parameters
     ----------
     vector : (d,), made unit; of a probe its `pattern`, which is what stands in the stream (give `probe.direction` for
         the vector that reads).
     k : tokens on each side. site : where it stands; behind the final norm (`final_norm`) no norm follows.
+    by : what tokens are sorted by, `"z"` or `"score"`.
     n_random : isotropic random directions, for whose most extreme tokens the vector's are compared with.
 
     Raises
     ------
     CausalError : a model without a head that reads its stream, or a vector of another width.
     """
+    if by not in ("z", "score"):
+        raise CausalError(f"tokens cannot be sorted by '{by}'; expected 'z' or 'score'.")
     where = vector.site if isinstance(vector, Probe) and site is None else site
     behind = where is not None and Site.parse(where).kind == "final_norm"
     _check(model, where)
@@ -129,24 +141,25 @@ def read_direction(
     directions = np.concatenate([v[None], rng.standard_normal((n_random, model.d_model))])
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
     given = torch.from_numpy(directions) * model.d_model**0.5
+    frozen = None
     if model.architecture.final_norm and not behind:
-        given = Frozen.of(_final_norm(model), model.d_model, model.part.weights, "final norm").push(given)
+        frozen = Frozen.of(_final_norm(model), model.d_model, model.part.weights, "final norm")
+        given = frozen.push(given)
     slopes = _slopes(model, given[:1])[0]
-    spread = float(slopes.std())
+    spread = _spread(model, frozen, given[0], slopes)
     z = slopes / spread
     farthest = [(float(z.max()), float(-z.min()))]
     for start in range(1, len(given), _ROWS):
-        some = _slopes(model, given[start : start + _ROWS])
-        some /= some.std(axis=1, keepdims=True)
+        some = _slopes(model, given[start : start + _ROWS]) / spread
         farthest += zip(some.max(axis=1).tolist(), (-some.min(axis=1)).tolist(), strict=True)
     drawn = np.array(farthest)
     p = (1 + np.count_nonzero(drawn[1:] >= drawn[0], axis=0)) / (1 + n_random)
-    order = np.argsort(slopes, kind="stable")
+    order = np.argsort(z if by == "z" else slopes, kind="stable")
 
     def named(ids: np.ndarray) -> tuple[TokenScore, ...]:
         return tuple(TokenScore(_text(model, int(i)), int(i), float(slopes[i]), float(z[i])) for i in ids)
 
-    return Unembedded(named(order[::-1][:k]), named(order[:k]), float(p[0]), float(p[1]), n_random, slopes)
+    return Unembedded(named(order[::-1][:k]), named(order[:k]), float(p[0]), float(p[1]), n_random, slopes, z)
 
 
 @dataclass(frozen=True, eq=False)
@@ -255,6 +268,25 @@ def _slopes(model: Model, x: torch.Tensor) -> np.ndarray:
     return np.asarray(slopes.cpu().numpy())
 
 
+def _spread(model: Model, frozen: Frozen | None, x: torch.Tensor, slopes: np.ndarray) -> np.ndarray:
+    """(vocabulary,) the standard deviation of each token's score over isotropic unit directions: c·‖γ ∘ (W_t − W̄)‖.
+
+    c, by which the head scales its logits, follows from the scores of one direction x (d,) behind the norm's gain.
+    """
+    weight = model.module.get_output_embeddings().weight.detach()  # type: ignore[operator]
+    mean = weight.mean(0, dtype=torch.float32).to("cpu", torch.float64)
+    raw, length = np.empty(len(weight)), np.empty(len(weight))
+    for start in range(0, len(weight), _VOCABULARY):
+        at = slice(start, start + _VOCABULARY)
+        rows = weight[at].to("cpu", torch.float64) - mean
+        raw[at] = (rows @ x).numpy()
+        pulled = rows if frozen is None else frozen.pull(rows, torch.ones(1, 1))
+        length[at] = pulled.norm(dim=1).numpy()
+    scale = float(slopes @ raw) / float(raw @ raw)
+    # A row that is the mean itself moves with nothing.
+    return np.asarray(np.maximum(abs(scale) * length, 1e-6 * abs(scale) * length.mean()))
+
+
 def _final_norm(model: Model) -> torch.nn.Module:
     return find_module(model.part.root, model.architecture.final_norm)
 
@@ -263,6 +295,8 @@ def _check(model: Model, site: str | Site | None) -> None:
     reason = why_no_perplexity(model)
     if not reason and not has_plain_head(model):
         reason = f"the head of '{model.name}' needs more than the final hidden state"
+    if not reason and model.module.get_output_embeddings().weight.shape[1] != model.d_model:  # type: ignore[operator]
+        reason = f"the head of '{model.name}' reads another width than its stream has"
     if reason:
         raise CausalError(f"no direction reads as tokens here: {reason}. Give a causal language model with its head.")
     if site is not None and model.sites([site])[0].kind not in _STREAM:
