@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from leadline.errors import ModelError
 from leadline.models.hooks import evaluating
 from leadline.models.ports import _stream_of
 
@@ -118,6 +119,10 @@ def later_pass(
     Returns
     -------
     The final hidden state (batch, width, d_model), or None if the pass ended early.
+
+    Raises
+    ------
+    ModelError : it begins at a later token, and the keys and values of those before are not there.
     """
     rows = rows.to(whole.ids.device)
     first = cut - whole.begins
@@ -130,7 +135,11 @@ def later_pass(
         if not cut or start == model.n_layers:
             # Without blocks nothing looks back.
             return model.forward(ids, mask.long())
-        assert whole.prefix is not None
+        if whole.prefix is None or not whole.prefix.can_cut:
+            raise ModelError(
+                f"the whole pass kept no keys and values from which '{model.name}' could go on at token {cut}; begin "
+                f"at token 0, or keep them (keep_cache), where no sliding window lets go of them."
+            )
         return model.forward(ids, mask.long(), after=whole.prefix.cut(cut, start), rows=rows)
 
 
