@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from leadline.activations import Activations
     from leadline.activations.extract import extract, extract_all
+    from leadline.causal import Ablate, Add, Clamp, Erase, Patch, Plan, Rotate, generate, intervene
     from leadline.data import Captioned, Dataset, Picture, Sound, load_dataset
     from leadline.errors import LeadlineError
     from leadline.evidence import Sweep
@@ -50,10 +51,14 @@ __version__ = "0.1.0"
 
 __all__ = [
     "LDA",
+    "Ablate",
     "Activations",
+    "Add",
     "Captioned",
+    "Clamp",
     "Dataset",
     "ElasticNet",
+    "Erase",
     "KSparse",
     "LeadlineError",
     "LinearSVM",
@@ -63,11 +68,14 @@ __all__ = [
     "Multinomial",
     "NearestCentroid",
     "Ordinal",
+    "Patch",
     "Picture",
+    "Plan",
     "Probe",
     "ProbeSet",
     "Results",
     "Ridge",
+    "Rotate",
     "Site",
     "Sound",
     "SparseLogistic",
@@ -77,6 +85,8 @@ __all__ = [
     "__version__",
     "extract",
     "extract_all",
+    "generate",
+    "intervene",
     "load_dataset",
     "load_model",
     "run_study",
@@ -86,10 +96,14 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Ablate": "leadline.causal",
     "Activations": "leadline.activations",
+    "Add": "leadline.causal",
     "Captioned": "leadline.data",
+    "Clamp": "leadline.causal",
     "Dataset": "leadline.data",
     "ElasticNet": "leadline.probes",
+    "Erase": "leadline.causal",
     "KSparse": "leadline.probes",
     "LDA": "leadline.probes",
     "LeadlineError": "leadline.errors",
@@ -100,11 +114,14 @@ _HOMES = {
     "Multinomial": "leadline.probes",
     "NearestCentroid": "leadline.probes",
     "Ordinal": "leadline.probes",
+    "Patch": "leadline.causal",
     "Picture": "leadline.data",
+    "Plan": "leadline.causal",
     "Probe": "leadline.probes",
     "ProbeSet": "leadline.probes",
     "Results": "leadline.study.results",
     "Ridge": "leadline.probes",
+    "Rotate": "leadline.causal",
     "Site": "leadline.sites",
     "Sound": "leadline.data",
     "SparseLogistic": "leadline.probes",
@@ -113,6 +130,8 @@ _HOMES = {
     "Sweep": "leadline.evidence",
     "extract": "leadline.activations.extract",
     "extract_all": "leadline.activations.extract",
+    "generate": "leadline.causal",
+    "intervene": "leadline.causal",
     "load_dataset": "leadline.data",
     "load_model": "leadline.models",
     "run_study": "leadline.study.run",

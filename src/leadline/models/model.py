@@ -63,6 +63,8 @@ class Model:
         `proof`, `n_layers`, `d_model` and `n_heads` are of. Empty with `modules_only`.
     n_parameters : of the whole module.
     max_tokens : the longest text that the model takes, or None where its config sets no limit.
+    pass_mask : (batch, seq) where the rows of the pass under way have real tokens, which the module itself need not be
+        told; None outside of this class's own passes, and where all are real.
 
     Raises
     ------
@@ -96,6 +98,7 @@ class Model:
             self.parts = self._parts((architecture,) if architecture else find_architectures(self.config))
         self.n_parameters = sum(parameter.numel() for parameter in module.parameters())
         self._hooks = Hooks(self._port)
+        self.pass_mask: torch.Tensor | None = None
 
     def _parts(self, rows: Sequence[Architecture]) -> dict[str, Part]:
         found = {}
@@ -523,7 +526,16 @@ class Model:
             if "attention_mask" in arguments:
                 raise ModelError("rows that go on from a prefix are padded on the right alone; move the padding.")
             arguments |= {"past_key_values": after.take(_parents(after, rows, len(input_ids))), "use_cache": True}
-        return self._run(self.part, arguments)
+        with self._masked(attention_mask):
+            return self._run(self.part, arguments)
+
+    @contextmanager
+    def _masked(self, mask: torch.Tensor | None) -> Iterator[None]:
+        before, self.pass_mask = self.pass_mask, mask
+        try:
+            yield
+        finally:
+            self.pass_mask = before
 
     def prefix(
         self, input_ids: torch.Tensor, *, after: Prefix | None = None, rows: torch.Tensor | None = None
@@ -612,7 +624,8 @@ class Model:
 
     def run(self, batch: Batch, part: Part | None = None) -> torch.Tensor | None:
         """Make one pass of a batch of rows through one part (the first by default), as `forward` does of token ids."""
-        return self._run(part or (self.part if self.parts else None), dict(batch.arguments))
+        with self._masked(batch.mask):
+            return self._run(part or (self.part if self.parts else None), dict(batch.arguments))
 
     def _run(self, part: Part | None, arguments: dict[str, Any]) -> torch.Tensor | None:
         mask = arguments.get("attention_mask")
@@ -654,7 +667,8 @@ class Model:
         wanted = self.sites(list(sites))
         part = self.part_of(wanted) or self.part
         arguments = {k: v.to(self.device) for k, v in text_arguments(input_ids, attention_mask, part).items()}
-        return self._read(wanted, lambda: self._run(part, arguments))
+        with self._masked(attention_mask):
+            return self._read(wanted, lambda: self._run(part, arguments))
 
     def read_rows(self, rows: Sequence[Encoded], sites: Iterable[Site]) -> dict[Site, torch.Tensor]:
         """As `read`, for rows of any kind as `encode_rows` gives them, padded on the right."""
