@@ -114,6 +114,10 @@ def test_what_makes_no_examples_is_refused(tiny_model) -> None:
         ("expected one", {"template": "no place"}),
         ("expected once", {"template": [{"role": "user", "content": "none"}]}),
         ("one side alone", {"negative": ()}),
+        (
+            "row 2 without answers",
+            {"positive": [("a",)] * 2 + [()] + [("a",)], "negative": [("b",)] * 2 + [()] + [("b",)]},
+        ),
         ("is empty", {"positive": (" yes", "")}),
         ("positive and negative", {"positive": (" no", " yes")}),
         ("one text", {"positive": " yes"}),

@@ -126,6 +126,9 @@ def prompts(
     sides = [_per_row(side, n, name) for side, name in ((positive, "positive"), (negative, "negative"))]
     if any(bool(p) != bool(q) for p, q in zip(*sides, strict=True)):
         raise CausalError("answers stand on one side alone; give positive and negative answers, or () for both.")
+    lacking = [i for i, answers in enumerate(sides[0]) if not answers]
+    if 0 < len(lacking) < n:
+        raise CausalError(f"{name_rows(lacking)} without answers; give some for every row, or () for none of them.")
     for i, (p, q) in enumerate(zip(*sides, strict=True)):
         both = set(p) & set(q)
         if both:
