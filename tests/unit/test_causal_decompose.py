@@ -7,13 +7,14 @@ import pytest
 import torch
 from torch import nn
 
-from families import build_module
+from families import build_module, example_inputs
 from leadline.causal.contrast import Contrast
 from leadline.causal.decompose import decompose
 from leadline.causal.examples import prompts
 from leadline.causal.frozen import Frozen
 from leadline.causal.intervals import difference_interval
 from leadline.errors import CausalError, ProbeError
+from leadline.models.encoded import Encoded
 from leadline.models.load import load_model
 from leadline.models.model import Model
 from leadline.probes.probe import Probe
@@ -151,6 +152,35 @@ def test_behind_post_norms_each_term_is_the_branch_sent_alone_through_the_frozen
         np.testing.assert_allclose(sum(own), attention, rtol=1e-4, atol=1e-5)
     biases = sum(t for name, t in by_name.items() if name.startswith("norm_bias"))
     np.testing.assert_allclose(biases, score(nothing, 0 * start, True), rtol=1e-4, atol=1e-5)
+
+
+def test_terms_stand_in_the_order_of_computation(built):
+    found = decompose(built("gpt2"), TEXTS, vector_at(built("gpt2"), "resid_mid.1"), site="resid_mid.1")
+    heads = [[f"head {layer}.{head}" for head in range(4)] for layer in (0, 1)]
+    assert found.names == ("embed", *heads[0], "attn_bias 0", "mlp 0", *heads[1], "attn_bias 1")
+
+
+def test_a_picture_model_with_layer_scales_adds_up(tiny_models):
+    module = tiny_models("dinov2")
+    with torch.no_grad():
+        for layer in module.encoder.layer:
+            layer.layer_scale1.lambda1.uniform_(0.1, 2, generator=torch.Generator().manual_seed(2))
+    model = load_model(module, dtype="float32", device="cpu")
+    pictures = example_inputs("dinov2", module)["pixel_values"].numpy()
+    rows = [Encoded(length=17, arrays={"pixel_values": picture}) for picture in pictures]
+    vector = vector_at(model, "resid_post.2")
+    found = decompose(model, rows, vector, "mean", site="resid_post.2")
+    assert found.error.max() < 1e-5
+    read = model.read_rows(rows, model.sites(["attn_out.1"]))[model.sites(["attn_out.1"])[0]].double().mean(1).numpy()
+    own = [i for i, c in enumerate(found.components) if c.name.startswith(("head 1.", "attn_bias 1"))]
+    np.testing.assert_allclose(found.terms[:, own].sum(axis=1), read @ vector, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma2", "bert"])
+def test_half_precision_is_off_by_its_rounding_and_says_so(tiny_model, family):
+    model = tiny_model(family, dtype="bfloat16")
+    found = decompose(model, TEXTS, vector_at(model, "resid_post.2"), site="resid_post.2")
+    assert 1e-6 < found.error.max() < 1e-2
 
 
 def test_padding_batches_and_order_change_nothing(built):

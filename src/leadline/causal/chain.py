@@ -3,6 +3,9 @@
 A direction c at a site scores it as c·h. Where h is a sum, c scores each term; where h is a norm of something, c
 becomes the direction that scores what went into the norm, with the norm's statistics as they were. So the walk goes
 through the rows' equations (`leadline.models.row`) from the site's block down, and each step adds terms.
+
+A norm's statistics are one number s a token beside a linear map that is the same for all. So c is the same for all
+tokens but for a factor σ, the product of the s on the way, and what scores each tensor is worked out once.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -63,13 +67,11 @@ class Step:
 
     Parameters
     ----------
-    components : the terms that it adds.
-    reads : the names of the tensors that it needs.
-    run : from c (m or 1, d) and those tensors (m, width) to the direction that goes on, and the terms (m, T).
+    components : the T terms that it adds.
+    run : from σ (m, 1) and the tensors by name (m, width) to the σ that goes on, and the terms (m, T).
     """
 
     components: tuple[Component, ...]
-    reads: tuple[str, ...]
     run: Callable[[torch.Tensor, Mapping[str, torch.Tensor]], tuple[torch.Tensor, torch.Tensor]]
 
 
@@ -78,14 +80,18 @@ class Chain:
 
     Parameters
     ----------
-    part : the part of the model. site : where the direction stands.
+    part : the part of the model. site : where the direction stands. vector : (d,) the direction.
+
+    Attributes
+    ----------
+    components : T of them, in the order of computation.
 
     Raises
     ------
     CausalError : the site's activation is no sum of what blocks write.
     """
 
-    def __init__(self, part: Part, site: Site) -> None:
+    def __init__(self, part: Part, site: Site, vector: np.ndarray) -> None:
         if site.kind not in _KINDS:
             raise CausalError(
                 f"a score at '{site.name}' is no sum of what heads and MLPs write; expected a site of the kinds "
@@ -94,11 +100,11 @@ class Chain:
         self.part = part
         self.ports: dict[str, Port] = {}
         self.steps: list[Step] = []
-        self._prefix = f"{part.name}:" if part.name else ""
+        # What scores the place where the walk is, but for σ.
+        self._c = torch.from_numpy(np.asarray(vector, dtype=np.float64))
         self._walk(site)
-        self.components: tuple[Component, ...] = tuple(c for step in self.steps for c in step.components)
-        # In the order of computation: the embeddings first.
-        self.order = sorted(range(len(self.components)), key=lambda i: -i)
+        # The walk goes backwards.
+        self.components: tuple[Component, ...] = tuple(c for step in self.steps[::-1] for c in step.components)
 
     @contextmanager
     def reading(self, receive: Callable[[str, torch.Tensor], None]) -> Iterator[None]:
@@ -113,14 +119,14 @@ class Chain:
                     stack.callback(handle.remove)
             yield
 
-    def terms(self, c: torch.Tensor, found: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    def terms(self, found: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """(m, T) float64 terms of c·h in the order of `components`, from tensors (m, width) at m tokens."""
-        m = len(next(iter(found.values())))
+        sigma = torch.ones(len(next(iter(found.values()))), 1, dtype=torch.float64)
         parts = []
         for step in self.steps:
-            c, terms = step.run(c, found)
-            parts.append(terms.expand(m, -1))
-        return torch.cat(parts, dim=1)
+            sigma, terms = step.run(sigma, found)
+            parts.append(terms)
+        return torch.cat(parts[::-1], dim=1)
 
     # ---- the walk
 
@@ -180,11 +186,12 @@ class Chain:
 
     def _term(self, component: Component, port: Port, name: str) -> None:
         self.ports[name] = port
+        c = self._c
 
-        def run(c: torch.Tensor, found: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
-            return c, (found[name].double() * c).sum(-1, keepdim=True)
+        def run(sigma: torch.Tensor, found: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+            return sigma, sigma * (found[name].double() @ c)[:, None]
 
-        self.steps.append(Step((component,), (name,), run))
+        self.steps.append(Step((component,), run))
 
     def _embed(self) -> None:
         site = Site("embed", part=self.part.name)
@@ -194,14 +201,15 @@ class Chain:
         frozen = Frozen.of(module, self.part.d_model, self.part.weights, what)
         before, behind = f"before {what}", f"behind {what}"
         self.ports[before], self.ports[behind] = Port(module, "input"), Port(module, "output")
+        offset = float(self._c @ frozen.offset)
         has_bias = bool(frozen.offset.any())
+        self._c = frozen.pull(self._c, torch.ones(1))
 
-        def run(c: torch.Tensor, found: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+        def run(sigma: torch.Tensor, found: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
             s = frozen.scale(found[before].double(), found[behind].double())
-            given = (c * frozen.offset).sum(-1, keepdim=True) if has_bias else torch.zeros(1, 0, dtype=torch.float64)
-            return frozen.pull(c, s), given
+            return sigma * s, sigma * offset if has_bias else sigma[:, :0]
 
-        self.steps.append(Step((Component(bias, "bias"),) if has_bias else (), (before, behind), run))
+        self.steps.append(Step((Component(bias, "bias"),) if has_bias else (), run))
 
     def _branch(self, kind: str, layer: int) -> None:
         port = self.part.block_ports(layer)[kind]
@@ -212,55 +220,48 @@ class Chain:
         self._term(Component(f"{name} {layer}", name, site), port, f"{name} {layer}")
 
     def _heads(self, layer: int, port: Port) -> bool:
-        """The heads of a block, through what stands between their projection and the stream."""
+        """The heads of a block, through what stands between their projection and the stream; False without heads."""
         part, row = self.part, self.part.row
         given = part.block_ports(layer).get("head_out")
         weight = getattr(given.module, "weight", None) if given is not None else None
         if given is None or row.attn_out is None or not isinstance(weight, torch.Tensor) or weight.ndim != 2:
             return False
-        # A tap on a module that holds the projection gives what the projection gives; else a norm stands between.
-        behind = not f"{row.heads}.".startswith(f"{row.attn_out.path}.")
-        block, projection, scale = part.blocks[layer], given.module, port.scale
-        z_name, x_name, y_name = f"z {layer}", f"projected {layer}", f"attn_out {layer}"
-        self.ports[z_name] = Port(projection, "input", block=block)
-        what = f"{row.attn_out.path} of block {layer}"
-        frozen = Frozen.of(port.module, part.d_model, part.weights, what) if behind else None
-        if frozen is not None:
-            self.ports[x_name], self.ports[y_name] = Port(port.module, "input"), replace(port, scale=1.0)
-        width = n_inputs(projection)
-        n_heads = part.n_heads
+        projection, n_heads, width = given.module, part.n_heads, n_inputs(given.module)
         if width % n_heads:
             raise CausalError(
                 f"the {width} inputs of {row.heads} of block {layer} are no multiple of {n_heads} heads, so its "
                 f"heads cannot be told apart; take a probe at a site before that block."
             )
+        names = [f"head {layer}.{head}" for head in range(n_heads)]
+        sites = [Site("head_out", layer, head, part.name) for head in range(n_heads)]
+        components = [Component(name, "head", site) for name, site in zip(names, sites, strict=True)]
+        z_name, before, behind = f"z {layer}", f"before attn_out {layer}", f"behind attn_out {layer}"
+        self.ports[z_name] = Port(projection, "input", block=part.blocks[layer])
+        c, frozen = self._c * port.scale, None
+        # A tap on a module that holds the projection gives what the projection gives; else a norm stands between.
+        if not f"{row.heads}.".startswith(f"{row.attn_out.path}."):
+            what = f"{row.attn_out.path} of block {layer}"
+            frozen = Frozen.of(port.module, part.d_model, part.weights, what)
+            self.ports[before], self.ports[behind] = Port(port.module, "input"), replace(port, scale=1.0)
+        biases: list[tuple[float, bool]] = []
+        if frozen is not None and bool(frozen.offset.any()):
+            components.append(Component(f"attn_norm_bias {layer}", "bias"))
+            biases.append((float(c @ frozen.offset), False))
+        if frozen is not None:
+            c = frozen.pull(c, torch.ones(1))
         bias = getattr(projection, "bias", None)
-        components = [
-            Component(f"head {layer}.{head}", "head", Site("head_out", layer, head, part.name))
-            for head in range(n_heads)
-        ]
         if isinstance(bias, torch.Tensor):
             components.append(Component(f"attn_bias {layer}", "bias"))
-        norm_bias = frozen is not None and bool(frozen.offset.any())
-        if norm_bias:
-            components.append(Component(f"attn_norm_bias {layer}", "bias"))
+            biases.append((float(c @ bias.detach().to("cpu", torch.float64)), True))
+        # W_Oᵀ c scores z: one product for all heads of the block.
+        scores = projection_slice(projection, 0, width).detach().to("cpu", torch.float64) @ c
 
-        def run(c: torch.Tensor, found: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
-            at = c * scale
-            terms = []
+        def run(sigma: torch.Tensor, found: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+            inner = sigma
             if frozen is not None:
-                s = frozen.scale(found[x_name].double(), found[y_name].double())
-                terms.append((at * frozen.offset).sum(-1, keepdim=True) if norm_bias else torch.zeros(1, 0))
-                at = frozen.pull(at, s)
-            z = found[z_name].double()
-            # W_Oᵀ c scores z: one product for all heads of the block, and one row where c is the same for all tokens.
-            out = projection_slice(projection, 0, width).detach().to("cpu", torch.float64)
-            heads = (z * (at @ out.T)).view(len(z), n_heads, -1).sum(-1)
-            found_terms = [heads]
-            if isinstance(bias, torch.Tensor):
-                found_terms.append((at * bias.detach().to("cpu", torch.float64)).sum(-1, keepdim=True))
-            return c, torch.cat([t.double().expand(len(z), -1) for t in (*found_terms, *terms)], dim=1)
+                inner = sigma * frozen.scale(found[before].double(), found[behind].double())
+            heads = inner * (found[z_name].double() * scores).view(len(sigma), n_heads, -1).sum(-1)
+            return sigma, torch.cat([heads, *((inner if within else sigma) * b for b, within in biases)], dim=1)
 
-        reads = (z_name, x_name, y_name) if frozen is not None else (z_name,)
-        self.steps.append(Step(tuple(components), reads, run))
+        self.steps.append(Step(tuple(components), run))
         return True

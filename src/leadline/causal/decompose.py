@@ -92,7 +92,7 @@ def decompose(
         rows = model.encode_rows(rows, part=part, offsets=selection.needs_offsets)
     if not rows:
         raise CausalError("there are no rows to decompose; give some texts.")
-    chain = Chain(part, where)
+    chain = Chain(part, where, vector)
     ends = {"last": slice(-1, None), "first": slice(0, 1), "mean": slice(None)}[selection.pool]
     positions = [
         selection.positions(row, _span(spans, i) if selection.span is not None else None)[ends]
@@ -114,8 +114,8 @@ def decompose(
     result = Decomposition(
         site=where,
         tokens=selection.name,
-        components=tuple(chain.components[i] for i in chain.order),
-        terms=found.terms[:, chain.order],
+        components=chain.components,
+        terms=found.terms,
         intercept=intercept,
         scores=found.scores + intercept,
         y=label,
@@ -138,7 +138,7 @@ class _Sums:
     def __init__(self, n: int, chain: Chain, vector: np.ndarray) -> None:
         self.terms = np.zeros((n, len(chain.components)))
         self.scores = np.zeros(n)
-        self._n, self._chain, self._c = n, chain, torch.from_numpy(vector)[None]
+        self._n, self._chain, self._vector = n, chain, torch.from_numpy(vector)
         self._sums: dict[str, np.ndarray] = {}
 
     def add(self, rows: Sequence[int], counts: Sequence[int], held: dict[str, torch.Tensor]) -> None:
@@ -151,10 +151,10 @@ class _Sums:
             out = torch.zeros(len(rows), values.shape[1], dtype=torch.float64)
             return out.index_add_(0, index, values.double() * share[:, None])
 
-        self.terms[rows] = pooled(self._chain.terms(self._c, held)).numpy()
-        self.scores[rows] = pooled((held[""].double() * self._c).sum(-1, keepdim=True))[:, 0].numpy()
+        self.terms[rows] = pooled(self._chain.terms(held)).numpy()
+        self.scores[rows] = pooled((held[""].double() @ self._vector)[:, None])[:, 0].numpy()
         for name in held:
-            if name and not name.startswith(("before ", "behind ", "projected ", "attn_out ")):
+            if name and not name.startswith(("before ", "behind ")):
                 total = pooled(held[name]).sum(0).numpy()
                 self._sums[name] = self._sums.get(name, 0) + total
 
