@@ -9,9 +9,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
-from multiprocessing import get_context
 from typing import Any
 
 from leadline.errors import EvidenceError, LeadlineError
@@ -22,6 +20,7 @@ from leadline.testing.cases import CASES, Case
 from leadline.testing.judge import judge
 from leadline.testing.nulls import NULLS, Null
 from leadline.testing.peer import cross_validate_layers
+from leadline.testing.workers import in_processes
 
 __all__ = ["TARGET_ACCURACY", "TARGET_RATE", "CaseResult", "EvidenceBench", "NullResult", "run_evidence_bench"]
 
@@ -210,7 +209,7 @@ def run_evidence_bench(
     runs: dict[tuple[str, str], list[_Run]] = {}
     done = 0
     with stage(events, "bench", f"{len(chosen_cases)} cases, {len(chosen_nulls)} null families", total, "runs"):
-        for found in _all(tasks, workers):
+        for found in in_processes(_run, tasks, workers):
             for run in found:
                 runs.setdefault((run.what, run.name), []).append(run)
             done += len(found)
@@ -235,29 +234,6 @@ def _chosen(words: Sequence[str] | None) -> set[str]:
 def _tasks(what: str, name: str, n: int, with_peer: bool) -> Iterator[_Task]:
     for start in range(0, n, _PER_TASK[what]):
         yield _Task(what, name, tuple(range(start, min(start + _PER_TASK[what], n))), with_peer)
-
-
-def _all(tasks: Sequence[_Task], workers: int) -> Iterator[list[_Run]]:
-    """The runs of each task, in the order in which they end."""
-    if workers == 1:
-        yield from map(_run, tasks)
-        return
-    # A process that was forked while another thread held a lock would wait for it for ever.
-    with ProcessPoolExecutor(min(workers, len(tasks)), get_context("spawn"), _one_thread) as pool:
-        futures: list[Future[list[_Run]]] = [pool.submit(_run, task) for task in tasks]
-        try:
-            for future in as_completed(futures):
-                yield future.result()
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
-
-
-def _one_thread() -> None:
-    import torch
-    from threadpoolctl import threadpool_limits
-
-    torch.set_num_threads(1)
-    threadpool_limits(1)
 
 
 def _run(task: _Task) -> list[_Run]:

@@ -33,7 +33,15 @@ from leadline.testing.planted.record import (
 if TYPE_CHECKING:
     from leadline.models import Model
 
-__all__ = ["copied_concept", "copied_nothing", "surface_word_model", "word_model", "xor_after_mlp", "xor_before_mlp"]
+__all__ = [
+    "copied_concept",
+    "copied_nothing",
+    "surface_word_model",
+    "word_model",
+    "word_tokenizer",
+    "xor_after_mlp",
+    "xor_before_mlp",
+]
 
 D_MODEL, N_LAYERS, N_HEADS, D_MLP, N_TOKENS = 24, 4, 2, 32, 8
 COPY_LAYER, MLP_LAYER = 2, 3
@@ -88,7 +96,7 @@ def word_model(words: Sequence[str], properties: np.ndarray, seed: int, *, multi
                 _copy(block.self_attn, np.abs(properties).max())
             if layer == MLP_LAYER and multiply:
                 _multiply(block.mlp)
-    return ll.load_model(module, tokenizer=_tokenizer(words), dtype="float32", device="cpu")
+    return ll.load_model(module, tokenizer=word_tokenizer(words), dtype="float32", device="cpu")
 
 
 def _keep_apart(block: Any, size: float) -> None:
@@ -126,7 +134,7 @@ def _multiply(mlp: Any) -> None:
         mlp.down_proj.weight[PRODUCT, neuron] = 1.0
 
 
-def _tokenizer(words: Sequence[str]) -> Any:
+def word_tokenizer(words: Sequence[str]) -> Any:
     """Every word is a token; nothing stands before or after a text."""
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast

@@ -1,0 +1,175 @@
+"""Planted transformers: what is said of them holds by direct edits; the verdicts on them; and what the bench counts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import roc_auc_score
+
+from leadline.testing import planted_causal as plant
+from leadline.testing.planted_causal import CONCEPT, DORMANT, PlantedUse
+
+Make = Callable[[int], PlantedUse]
+MAKERS: tuple[Make, ...] = (
+    plant.used,
+    plant.one_head_of_many,
+    plant.idle,
+    plant.another_route,
+    plant.nonlinear,
+    plant.dormant,
+)
+SEEDS = (0, 1, 2)
+every_case = pytest.mark.parametrize(
+    ("make", "seed"), [(m, s) for m in MAKERS for s in SEEDS], ids=lambda x: getattr(x, "__name__", str(x))
+)
+
+
+@cache
+def made(make: Make, seed: int) -> PlantedUse:
+    return make(seed)
+
+
+def activations(planted: PlantedUse, site: str | None = None) -> np.ndarray:
+    return planted.activations(planted.texts, site).astype(float)
+
+
+def answers(planted: PlantedUse, stream: np.ndarray | None = None) -> np.ndarray:
+    """The difference between the answers' logits, with what stands at the site's last token replaced."""
+    model = planted.model
+    ids = torch.tensor(model.encode([plant.TEMPLATE.replace("{text}", text) for text in planted.texts]))
+    first, second = (model.encode([word])[0][0] for word in plant.ANSWERS)
+
+    def put(site: object, x: torch.Tensor) -> torch.Tensor:
+        assert stream is not None
+        x = x.clone()
+        x[:, -1] = torch.from_numpy(stream).float()
+        return x
+
+    with torch.inference_mode():
+        if stream is None:
+            logits = model.module(ids).logits[:, -1]
+        else:
+            with model.editing([planted.site], put):
+                logits = model.module(ids).logits[:, -1]
+    return np.asarray((logits[:, first] - logits[:, second]).double())
+
+
+def interchanged(planted: PlantedUse, directions: np.ndarray | None = None) -> float:
+    """The mean move toward the other class when each row gets what a row of that class has: the mean over partners."""
+    X, y, clean = activations(planted), planted.y, answers(planted)
+    found = []
+    for shift in range(8):
+        partner = np.empty(len(y), dtype=int)
+        ones, zeros = np.flatnonzero(y == 1), np.flatnonzero(y == 0)
+        partner[ones], partner[zeros] = np.roll(zeros, 5 * shift)[: len(ones)], np.roll(ones, 5 * shift)[: len(zeros)]
+        step = X[partner] - X
+        if directions is not None:
+            step = step @ directions.T @ directions
+        found.append(float(np.mean((1 - 2 * y) * (answers(planted, X + step) - clean))))
+    return float(np.mean(found))
+
+
+def natural(planted: PlantedUse) -> float:
+    clean = answers(planted)
+    return float(clean[planted.y == 1].mean() - clean[planted.y == 0].mean())
+
+
+def axes(planted: PlantedUse, *dimensions: int) -> np.ndarray:
+    return np.eye(planted.model.d_model)[list(dimensions)]
+
+
+# ---- what is planted
+
+
+@every_case
+def test_the_concept_is_decodable_at_the_site_and_one_head_writes_it(make: Make, seed: int) -> None:
+    planted = made(make, seed)
+    X, y = activations(planted), planted.y
+    assert roc_auc_score(y, planted.direction.score(X)) > 0.9
+    assert set(planted.texts).isdisjoint(planted.fitted)
+
+    def gap(x: np.ndarray) -> float:
+        return float(x[y == 1].mean() - x[y == 0].mean())
+
+    heads = [f"head_out.{layer}.{head}" for layer in range(3) for head in range(8)]
+    written = {f"head {s[9:]}": gap(activations(planted, s)[:, CONCEPT]) for s in heads}
+    whole = gap(X[:, CONCEPT])
+    assert written.pop(planted.writer) == pytest.approx(whole, rel=0.15)
+    # Of decoys, a part that cancels.
+    assert max(map(abs, written.values())) < (0.5 if make is plant.one_head_of_many else 1e-5) * whole
+
+
+@every_case
+def test_the_same_seed_plants_the_same(make: Make, seed: int) -> None:
+    one, again = made(make, seed), make(seed)
+    assert one.texts == again.texts
+    np.testing.assert_array_equal(answers(one), answers(again))
+    other = made(make, (seed + 1) % 3)
+    assert one.texts != other.texts
+    assert not np.array_equal(answers(one), answers(other))
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("make", [plant.used, plant.one_head_of_many])
+def test_where_it_is_used_the_concept_alone_carries_the_answer(make: Make, seed: int) -> None:
+    planted = made(make, seed)
+    assert natural(planted) > 1
+    assert interchanged(planted, axes(planted, CONCEPT)) > 0.6 * natural(planted)
+    rest = [i for i in range(planted.model.d_model) if i != CONCEPT]
+    assert abs(interchanged(planted, axes(planted, *rest))) < 0.35 * natural(planted)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("make", [plant.idle, plant.another_route, plant.nonlinear, plant.dormant])
+def test_where_it_is_not_the_concept_carries_nothing_and_answers_vary(make: Make, seed: int) -> None:
+    planted = made(make, seed)
+    assert answers(planted).std() > 0.5
+    assert abs(interchanged(planted, axes(planted, CONCEPT))) < 0.08
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_another_route_makes_answers_follow_the_label_past_the_site(seed: int) -> None:
+    planted = made(plant.another_route, seed)
+    assert natural(planted) > 1
+    assert abs(interchanged(planted)) < 0.15
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_of_a_product_the_site_decides_and_no_direction(seed: int) -> None:
+    planted = made(plant.nonlinear, seed)
+    X, clean, toward = activations(planted), answers(planted), 1 - 2 * planted.y
+    assert interchanged(planted) > 0.8 * natural(planted)
+    assert natural(planted) > 1
+    rng = np.random.default_rng([seed, 1])
+    steps = np.concatenate([axes(planted, *range(planted.model.d_model)), rng.normal(size=(40, X.shape[1])) / 5])
+    # Where nothing stands at the site, what is written behind it would be forged.
+    steps[:, X.std(axis=0) == 0] = 0
+    moved = [np.mean(toward * (answers(planted, X + 2 * np.outer(toward, step)) - clean)) for step in steps]
+    assert max(moved) < 0.4 * natural(planted)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_the_dormant_direction_fools_an_interchange_along_it(seed: int) -> None:
+    planted = made(plant.dormant, seed)
+    assert planted.probe is not None
+    X = activations(planted)
+    assert np.abs(X[:, DORMANT]).max() == 0
+    assert interchanged(planted, planted.probe.direction[None]) > 1
+    assert abs(interchanged(planted)) < 0.2
+
+
+def test_what_is_read_like_noise_is_read_no_more_than_other_dimensions() -> None:
+    ranks = []
+    for seed in range(40):
+        planted = plant.read_like_noise(seed)
+        planted = replace(planted, texts=planted.texts[:6], y=planted.y[:6])
+        X, clean = activations(planted), answers(planted)
+        others = [CONCEPT, *range(9, planted.model.d_model)]
+        moved = [np.mean(answers(planted, X + 0.5 * step) - clean) for step in axes(planted, *others)]
+        ranks.append(np.mean(np.abs(moved)[1:] < abs(moved[0])))
+    assert 0.38 < np.mean(ranks) < 0.62
