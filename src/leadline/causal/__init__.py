@@ -6,6 +6,12 @@ exact shares of the model's components in the probe's score. Nothing here knows 
 """
 
 from leadline.causal.components import ComponentCheck, check_components
+from leadline.causal.controls import (
+    mean_difference,
+    orthogonal_equal_variance,
+    random_directions,
+    shuffled_label_probe,
+)
 from leadline.causal.cost import Cost, perplexity_cost
 from leadline.causal.decompose import decompose
 from leadline.causal.decomposition import Decomposition
@@ -30,6 +36,7 @@ from leadline.causal.outcomes import Outcomes
 from leadline.causal.overlap import HeadOverlap, head_overlap
 from leadline.causal.plan import Bound, Plan
 from leadline.causal.unembedding import Lens, Unembedded, logit_lens, read_direction
+from leadline.causal.used import Use, VectorEffect, test_use
 
 __all__ = [
     "NEUTRAL",
@@ -54,6 +61,8 @@ __all__ = [
     "Plan",
     "Rotate",
     "Unembedded",
+    "Use",
+    "VectorEffect",
     "Whitening",
     "check_components",
     "decompose",
@@ -65,12 +74,17 @@ __all__ = [
     "intervene",
     "leace",
     "logit_lens",
+    "mean_difference",
     "mean_difference_eraser",
     "mean_interval",
+    "orthogonal_equal_variance",
     "paired",
     "perplexity_cost",
     "prompts",
+    "random_directions",
     "ratio_interval",
     "read_direction",
     "run_plans",
+    "shuffled_label_probe",
+    "test_use",
 ]
