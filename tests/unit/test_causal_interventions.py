@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from leadline.activations.tokens import Selection
 from leadline.causal import (
     Ablate,
     Add,
@@ -286,6 +287,32 @@ def test_every_kind_of_pass_tells_the_same_tokens(tiny_model, side, call) -> Non
         assert own[:-1].any(dim=-1).all()
 
 
+@pytest.mark.parametrize(
+    ("family", "site"),
+    [
+        ("bert", "resid_post.1"),
+        ("t5", "encoder:resid_post.1"),
+        ("t5", "decoder:resid_post.1"),
+        ("bart", "decoder:embed"),
+    ],
+)
+@pytest.mark.parametrize("tokens", ["last", "regex:Paris|two|probe"])
+def test_encoders_and_decoders_beside_them(tiny_model, family, site, tokens) -> None:
+    model = tiny_model(family)
+    part = model.part_of(model.sites([site]))
+    rows = model.encode_rows(TEXTS, part=part, offsets=True)
+    seen = []
+    with (
+        intervene(model, Ablate(site=site, tokens=tokens), inputs=rows),
+        model.editing(site, lambda _, x: seen.append(x.clone()) or x),
+    ):
+        model.run(model.batch(rows, part), part)
+    assert len(seen) == 1
+    for x, row in zip(seen[0], rows, strict=True):
+        zero = ~x[: row.length].any(dim=-1).numpy()
+        assert np.flatnonzero(zero).tolist() == Selection.parse(tokens).positions(row)[-1:].tolist()
+
+
 def test_selections_that_read_text_need_the_rows(tiny_model) -> None:
     model = tiny_model()
     steer = Add(vector(), 0.5, site=SITE, tokens="regex:(Paris|two|probe)")
@@ -418,7 +445,8 @@ def test_half_precision_is_changed_in_float32_and_rounded_once(tiny_model, dtype
 # ---- generation
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+# OPT's head calls the stack of blocks past the model around it.
+@pytest.mark.parametrize("family", [*FAMILIES, "opt", "mamba"])
 @pytest.mark.parametrize("tokens", ["all", "last", "1:", "generated", "-2:"])
 def test_with_the_cache_as_without(tiny_model, family, tokens) -> None:
     """Without a cache each step is a whole pass: what the edits of a growing row are is written out by hand."""

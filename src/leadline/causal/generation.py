@@ -144,13 +144,8 @@ def _opened(model: Model, state: UnderWay) -> Iterator[None]:
     if not state.bound.sites:
         yield
         return
-    root = state.bound.part.root if state.bound.part is not None else model.module
-    handle = root.register_forward_pre_hook(state.begin, with_kwargs=True)
-    try:
-        with model.editing(state.bound.sites, state.edit):
-            yield
-    finally:
-        handle.remove()
+    with state.following(), model.editing(state.bound.sites, state.edit):
+        yield
 
 
 def _encoded(model: Model, bound: Bound, inputs: Sequence[Any]) -> list[Encoded]:

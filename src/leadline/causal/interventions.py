@@ -32,7 +32,6 @@ from leadline.sites import Site
 
 __all__ = ["Ablate", "Add", "Clamp", "Erase", "Intervention", "Patch", "Rotate"]
 
-UNITS = ("dose", "raw")
 # Moved along u, a score changes by w·u a unit; at a smaller cosine rounding decides where a clamp ends.
 _LEAST_COSINE = 1e-6
 
@@ -73,7 +72,7 @@ class Add:
         vector: str = "pattern",
         unit: str = "dose",
     ) -> None:
-        if unit not in UNITS:
+        if unit not in ("dose", "raw"):
             raise CausalError(f"unknown unit '{unit}'; expected 'dose' (strength × ‖h‖) or 'raw' (activation units).")
         set_fields(
             self,
@@ -124,10 +123,8 @@ class Add:
 
         def by_row(h: torch.Tensor, ids: torch.Tensor, nth: torch.Tensor | None) -> torch.Tensor:
             x = h.to(dtype)
-            size = strength(ids)
-            if self.unit == "dose":
-                size = size * torch.linalg.vector_norm(x, dim=-1, keepdim=True)
-            return x + size * v
+            norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True) if self.unit == "dose" else 1.0
+            return x + strength(ids) * norm * v
 
         return by_row
 

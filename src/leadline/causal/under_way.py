@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -44,6 +45,8 @@ class UnderWay:
     ) -> None:
         self.bound = bound
         self._model, self._rows, self._spans, self._given = model, rows, spans, ids
+        self._root, self._stack = _modules(bound, model)
+        self._decoder = bound.part is not None and bound.part.row.part == "decoder"
         self._whole = [covers_all(one.tokens) and not one.ordered for one in bound.interventions]
         nowhere = torch.empty(0, dtype=torch.long, device=model.device)
         self._steps: list[Where] = [
@@ -60,9 +63,26 @@ class UnderWay:
         self._ids: torch.Tensor | None = None
         self._arguments: tuple[tuple[Any, ...], Mapping[str, Any]] = ((), {})
         self._past = 0
+        # The root has been called, and the stack of blocks within it not yet.
+        self._from_root = self._pending = False
 
-    def begin(self, module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """A pass begins: a hook before the module that is run."""
+    @contextmanager
+    def following(self) -> Iterator[None]:
+        """Be told of each pass in the body, before it."""
+        handles = [m.register_forward_pre_hook(self._begin, with_kwargs=True) for m in {self._root, self._stack}]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def _begin(self, module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """A pass begins: before the root, whose arguments say most, or before the blocks where it is left out."""
+        if module is not self._root and self._pending:
+            self._pending = False
+            return
+        self._from_root = module is self._root
+        self._pending = self._from_root and self._stack is not self._root
         self._past = _length(kwargs)
         # Positions wait for the activations, whose shape says how many there are.
         self._where, self._arguments = None, (args, kwargs)
@@ -102,7 +122,7 @@ class UnderWay:
                 f"'all' cannot be told in a part of a row; run the rows whole, or select 'all'."
             )
         real = [np.flatnonzero(row) for row in self._mask(kwargs, n, seq)]
-        rows = self._match(real, _token_ids(args, kwargs))
+        rows = self._match(real, None if self._decoder else _token_ids(args, kwargs))
         found: list[Where] = []
         for j, one in enumerate(self.bound.interventions):
             if self._whole[j]:
@@ -123,10 +143,9 @@ class UnderWay:
     def _mask(self, kwargs: Mapping[str, Any], n: int, seq: int) -> np.ndarray:
         """(n, seq) truth values: where the rows of the pass have real tokens."""
         mask = self._model.pass_mask
-        decoder = self.bound.part is not None and self.bound.part.row.part == "decoder"
         if mask is None:
-            mask = kwargs.get("decoder_attention_mask" if decoder else "attention_mask")
-        if mask is None or (decoder and tuple(mask.shape) != (n, seq)):
+            mask = kwargs.get("decoder_attention_mask" if self._decoder and self._from_root else "attention_mask")
+        if mask is None:
             return np.ones((n, seq), dtype=bool)
         if not isinstance(mask, torch.Tensor) or tuple(mask.shape) != (n, seq):
             shape = tuple(mask.shape) if isinstance(mask, torch.Tensor) else type(mask).__name__
@@ -156,6 +175,14 @@ class UnderWay:
 
     def _long(self, values: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(values.astype(np.int64)).to(self._model.device)
+
+
+def _modules(bound: Bound, model: Model) -> tuple[torch.nn.Module, torch.nn.Module]:
+    """The root of the part, and the module in it that runs the blocks, which some heads call by itself."""
+    if bound.part is None:
+        return model.module, model.module
+    path, _, _ = bound.part.row.blocks.rpartition(".")
+    return bound.part.root, bound.part.root.get_submodule(path)
 
 
 def _length(kwargs: Mapping[str, Any]) -> int:
