@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from leadline.activations import Activations
     from leadline.activations.extract import extract, extract_all
-    from leadline.causal import Ablate, Add, Clamp, Erase, Patch, Plan, Rotate, generate, intervene
+    from leadline.causal import Ablate, Add, Clamp, Erase, Patch, Plan, Rotate, generate, intervene, measure_effect
+    from leadline.causal.effects import measure_effect
     from leadline.data import Captioned, Dataset, Picture, Sound, load_dataset
     from leadline.errors import LeadlineError
     from leadline.evidence import Sweep
@@ -89,6 +90,7 @@ __all__ = [
     "intervene",
     "load_dataset",
     "load_model",
+    "measure_effect",
     "run_study",
     "sweep",
     "transfer",
@@ -134,6 +136,8 @@ _HOMES = {
     "intervene": "leadline.causal",
     "load_dataset": "leadline.data",
     "load_model": "leadline.models",
+    "measure_effect": "leadline.causal",
+    "measure_effect": "leadline.causal.effects",
     "run_study": "leadline.study.run",
     "sweep": "leadline.study.sweep",
     "transfer": "leadline.study.transfer",
