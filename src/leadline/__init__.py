@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from leadline.activations import Activations
     from leadline.activations.extract import extract, extract_all
-    from leadline.causal import Ablate, Add, Clamp, Erase, Patch, Plan, Rotate, generate, intervene, measure_effect
+    from leadline.causal import Ablate, Add, Clamp, Erase, Patch, Plan, Rotate, generate, intervene
     from leadline.causal.effects import measure_effect
     from leadline.data import Captioned, Dataset, Picture, Sound, load_dataset
     from leadline.errors import LeadlineError
@@ -136,7 +136,6 @@ _HOMES = {
     "intervene": "leadline.causal",
     "load_dataset": "leadline.data",
     "load_model": "leadline.models",
-    "measure_effect": "leadline.causal",
     "measure_effect": "leadline.causal.effects",
     "run_study": "leadline.study.run",
     "sweep": "leadline.study.sweep",

@@ -13,12 +13,15 @@ from leadline.causal.controls import (
     shuffled_label_probe,
 )
 from leadline.causal.cost import Cost, perplexity_cost
+from leadline.causal.curves import Band, Curve, Effect
 from leadline.causal.decompose import decompose
 from leadline.causal.decomposition import Decomposition
+from leadline.causal.effects import measure_effect
 from leadline.causal.engine import run_plans
 from leadline.causal.eraser import Eraser
 from leadline.causal.erasure import LeaceFitter, Whitening, leace, mean_difference_eraser
 from leadline.causal.examples import Examples, prompts
+from leadline.causal.family_scores import FamilyScores, Latents, family_scores
 from leadline.causal.generation import generate, intervene
 from leadline.causal.helix import HelixSubspace
 from leadline.causal.inlp import inlp
@@ -35,6 +38,7 @@ from leadline.causal.neutral import NEUTRAL
 from leadline.causal.outcomes import Outcomes
 from leadline.causal.overlap import HeadOverlap, head_overlap
 from leadline.causal.plan import Bound, Plan
+from leadline.causal.silence import Silence, silence
 from leadline.causal.unembedding import Lens, Unembedded, logit_lens, read_direction
 from leadline.causal.used import Use, VectorEffect, test_use
 
@@ -42,24 +46,30 @@ __all__ = [
     "NEUTRAL",
     "Ablate",
     "Add",
+    "Band",
     "Bound",
     "Clamp",
     "ComponentCheck",
     "Cost",
+    "Curve",
     "Decomposition",
+    "Effect",
     "Erase",
     "Eraser",
     "Examples",
+    "FamilyScores",
     "HeadOverlap",
     "HelixSubspace",
     "Intervals",
     "Intervention",
+    "Latents",
     "LeaceFitter",
     "Lens",
     "Outcomes",
     "Patch",
     "Plan",
     "Rotate",
+    "Silence",
     "Unembedded",
     "Use",
     "VectorEffect",
@@ -67,6 +77,7 @@ __all__ = [
     "check_components",
     "decompose",
     "difference_interval",
+    "family_scores",
     "generate",
     "head_overlap",
     "influence_interval",
@@ -77,6 +88,7 @@ __all__ = [
     "mean_difference",
     "mean_difference_eraser",
     "mean_interval",
+    "measure_effect",
     "orthogonal_equal_variance",
     "paired",
     "perplexity_cost",
@@ -86,5 +98,6 @@ __all__ = [
     "read_direction",
     "run_plans",
     "shuffled_label_probe",
+    "silence",
     "test_use",
 ]

@@ -24,6 +24,7 @@ __all__ = [
     "Fits",
     "class_gap",
     "family_of",
+    "fit_one",
     "halves",
     "mean_difference",
     "natural_shift",
@@ -189,9 +190,19 @@ def shuffled_label_probe(
     rows, label = checked_rows(X, y)
     target = label if "continuous" in getattr(family, "kinds", ()) else halves(label).astype(np.float64)
     order = draw_shuffles(target[:, None], groups, 19, seed).index[1]
+    return fit_one(family, rows, target[order], groups, seed=seed)
+
+
+def fit_one(family: Fits, X: np.ndarray, y: np.ndarray, groups: np.ndarray | None = None, *, seed: int = 0) -> Probe:
+    """The probe of a family on all rows; folds are made, of whole groups, only where a setting must be chosen.
+
+    Raises
+    ------
+    CausalError : the family has several outputs, and so no one direction.
+    """
     penalty = getattr(family, "l2", None)
-    alone = getattr(family, "parameter", None) is None or np.size(penalty if penalty is not None else (0, 0)) == 1
-    probe = family.fit(rows, target[order], n_folds=0 if alone else 5, groups=groups, seed=seed).probe
+    alone = getattr(family, "parameter", None) is None or (penalty is not None and np.size(penalty) == 1)
+    probe = family.fit(X, y, n_folds=0 if alone else 5, groups=groups, seed=seed).probe
     if not isinstance(probe, Probe):
         raise CausalError(f"a {family.name} of several outputs has no one direction; give a family of one output.")
     return probe
