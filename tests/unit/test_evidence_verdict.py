@@ -5,7 +5,7 @@ import pytest
 
 from leadline.evidence.bootstrap import Estimate
 from leadline.evidence.transfer import held_out_metrics
-from leadline.evidence.verdict import FEWEST_GROUPS, beyond_surface, decodable, general, selective
+from leadline.evidence.verdict import FEWEST_GROUPS, beyond_surface, decodable, general, selective, used
 
 
 @pytest.mark.parametrize(
@@ -145,3 +145,33 @@ def test_general_must_hold_on_every_other_set(tests, decodes, word):
 def test_general_says_where_a_direction_turns_round():
     assert "turns round" in general("auroc", 0.5, "supported", {"a": on(0.01, 0.05)}, 0.05).sentence
     assert "does not hold" in general("auroc", 0.5, "supported", {"a": on(0.46, 0.54)}, 0.05).sentence
+
+
+@pytest.mark.parametrize(
+    ("effect", "p", "site", "word", "said"),
+    [
+        ((1.0, 0.8, 1.2), 0.01, (1.1, 0.7, 1.5), "supported", "acts on what the probe reads"),
+        ((1.0, 0.8, 1.2), 0.06, (1.1, 0.7, 1.5), "inconclusive", "Random directions of the same norm"),
+        ((0.02, -0.04, 0.08), 0.9, (1.1, 0.7, 1.5), "refuted", "acts on this site, but not along"),
+        ((0.1, -0.1, 0.3), 0.9, (1.1, 0.7, 1.5), "inconclusive", "acts on this site, and hardly along"),
+        ((0.1, -0.1, 0.3), 0.9, (0.4, 0.3, 0.5), "inconclusive", "do not decide"),
+        ((1.0, 0.8, 1.2), 0.01, (0.0, -0.05, 0.05), "refuted", "wakes a pathway"),
+        # The site may matter, but not by what the direction seems to do.
+        ((5.0, 4.8, 5.2), 0.01, (0.07, 0.01, 0.12), "inconclusive", "further than all that stands at the site"),
+        ((5.0, 4.8, 5.2), 0.01, (0.5, 0.2, 0.8), "inconclusive", "further than all that stands at the site"),
+        ((0.3, 0.2, 0.4), 0.01, (0.1, 0.02, 0.2), "inconclusive", "that the site matters is open"),
+    ],
+)
+def test_used_needs_the_site_to_do_what_the_direction_does(effect, p, site, word, said):
+    verdict = used("supported", 0.05, Estimate(*effect), p, n_groups=40, site=Estimate(*site))
+    assert verdict.verdict == word
+    assert said in verdict.sentence
+    if word == "supported":
+        assert used("refuted", 0.05, Estimate(*effect), p, n_groups=40, site=Estimate(*site)).verdict == "inconclusive"
+
+
+def test_used_is_not_tested_without_intervals_or_groups():
+    one = Estimate(1.0, 0.8, 1.2)
+    assert used("supported", 0.05, one, 0.01, n_groups=FEWEST_GROUPS - 1, site=one).verdict == "not tested"
+    assert used("supported", 0.05, Estimate(1.0), 0.01, n_groups=40, site=one).verdict == "not tested"
+    assert used("supported", 0.05, None, 1.0, n_groups=0, reason="no answers.").sentence == "no answers."

@@ -378,9 +378,9 @@ def used(
         f"supported if moving each example along the probe's pattern by the gap between the classes moves the log odds "
         f"of the model's answers toward the other class by more than {margin:g} (lower bound), further than random "
         f"directions of the same norm (p at most {alpha:g}, isotropic and drawn from the covariance within classes "
-        f"alike), exchanging the whole site with an example of the other class does so too (lower bound above 0), and "
-        f"the concept is decodable; refuted if the upper bound of either stays below {margin:g}; not tested with fewer "
-        f"than {FEWEST_GROUPS} groups"
+        f"alike), exchanging the whole site with an example of the other class moves them by more than {margin:g} too "
+        f"(lower bound), and half as far at least (upper bound), and the concept is decodable; refuted if the upper "
+        f"bound of either stays below {margin:g}; not tested with fewer than {FEWEST_GROUPS} groups"
     )
     if effect is None:
         return Verdict("used", "not tested", reason or "No intervention was made.", rule)
@@ -408,8 +408,15 @@ def used(
             )
             said = f"The answers do not follow what stands at this site: {whole}; {text}.{woken}"
             return Verdict("used", "refuted", said, rule, figures)
-        if word == "supported" and not site.low > 0:
-            said = f"Moving along the pattern moves the answers ({text}), but that the site matters is open: {whole}."
+        if word == "inconclusive" and site.low > max(margin, 2 * effect.high):
+            said = f"The model acts on this site, and hardly along the probe's direction, if at all: {text}; {whole}."
+            return Verdict("used", word, said, rule, figures)
+        # Moved along a direction, the answers may go where nothing that stands at the site takes them (Makelov et al.
+        # 2023): what is exchanged whole holds the same shift, and stays within what the model knows.
+        further = site.high < effect.low / 2
+        if word == "supported" and (further or not site.low > margin):
+            but = "further than all that stands at the site does" if further else "but that the site matters is open"
+            said = f"Moving along the pattern moves the answers ({text}), {but}: {whole}."
             return Verdict("used", "inconclusive", said, rule, figures)
     if word == "supported" and decodes != "supported":
         said = f"The direction moves the answers ({text}), but that it reads the concept is {decodes}."
