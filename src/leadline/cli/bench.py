@@ -10,6 +10,7 @@ from leadline.cli.output import print_table, print_text
 
 if TYPE_CHECKING:
     from leadline.evidence.bootstrap import Estimate
+    from leadline.testing.causal_bench import CausalBench
     from leadline.testing.evidence_bench import CaseResult, EvidenceBench
 
 __all__ = ["EXAMPLES", "command"]
@@ -19,11 +20,13 @@ EXAMPLES = """
 - `leadline bench evidence --quick`
 - `leadline bench evidence --cases xor --cases surface --seeds 3 --draws 0`
 - `leadline bench evidence --json > bench.json`
+- `leadline bench causal`
+- `leadline bench causal --cases dormant --seeds 2 --draws 20`
 """
 
 
 def command(
-    what: Literal["evidence"],
+    what: Literal["evidence", "causal"],
     /,
     *,
     cases: tuple[str, ...] = (),
@@ -36,35 +39,40 @@ def command(
 ) -> int:
     """Hold the verdicts against planted truths, and count how often nothing is found to be something.
 
-    Every case is planted with one answer; every null family has none. A peer that cross-validates scikit-learn over the
-    layers is run on the same data.
+    Every case is planted with one answer; every null family has none. Of `evidence`, data are planted, and a peer that
+    cross-validates scikit-learn over the layers is run on the same; of `causal`, transformers that use a concept or
+    do not.
 
     Parameters
     ----------
     what
-        evidence.
+        evidence: what can be read. causal: what is used, and where from.
     cases
         Only the cases and null families whose name holds this word; may be given several times.
     seeds
         Of each case, 10 by default; 0 leaves the cases out.
     draws
-        Of each null family, 300 by default; 0 leaves them out.
+        Of each null family, 300 by default (200 of causal); 0 leaves them out.
     workers
         Processes to run side by side.
     quick
         One seed of each case and 20 draws of each null family, unless they are given.
     """
     from leadline.cli.progress import progress
-    from leadline.testing.evidence_bench import run_evidence_bench
 
+    n_seeds = seeds if seeds is not None else 1 if quick else 10
     with progress(common.quiet) as events:
-        result = run_evidence_bench(
-            cases or None,
-            seeds=seeds if seeds is not None else 1 if quick else 10,
-            draws=draws if draws is not None else 20 if quick else 300,
-            workers=workers,
-            events=events,
-        )
+        result: EvidenceBench | CausalBench
+        if what == "causal":
+            from leadline.testing.causal_bench import run_causal_bench
+
+            n_draws = draws if draws is not None else 20 if quick else 200
+            result = run_causal_bench(cases or None, seeds=n_seeds, draws=n_draws, workers=workers, events=events)
+        else:
+            from leadline.testing.evidence_bench import run_evidence_bench
+
+            n_draws = draws if draws is not None else 20 if quick else 300
+            result = run_evidence_bench(cases or None, seeds=n_seeds, draws=n_draws, workers=workers, events=events)
     if as_json:
         # On one line, so that a script that keeps a log finds it in the last one.
         print_text(json.dumps(result.as_json(), ensure_ascii=False, allow_nan=False))
@@ -73,7 +81,7 @@ def command(
     return 0
 
 
-def _print(result: EvidenceBench) -> None:
+def _print(result: EvidenceBench | CausalBench) -> None:
     if result.cases:
         print_table(
             ["case", "claim: verdicts", "right", "peer"],
@@ -116,8 +124,8 @@ def _rate(rate: Estimate | None) -> str | None:
     return None if rate is None else f"{rate.value:.1%} ({rate.low:.1%} to {rate.high:.1%})"
 
 
-def _conclusions(result: EvidenceBench) -> list[str]:
-    from leadline.testing.evidence_bench import TARGET_ACCURACY, TARGET_RATE
+def _conclusions(result: EvidenceBench | CausalBench) -> list[str]:
+    from leadline.testing.evidence_bench import TARGET_ACCURACY, TARGET_RATE, EvidenceBench
 
     lines = []
     if result.cases:
@@ -136,6 +144,7 @@ def _conclusions(result: EvidenceBench) -> list[str]:
             f"the rate of false 'supported' is surely above {TARGET_RATE:.0%} on "
             f"{', '.join(high) if high else f'none of {len(result.nulls)} null families'}"
         )
-    lines.append(f"'beyond surface' was supported {result.surface_claimed} times where the surface is the label")
+    if isinstance(result, EvidenceBench):
+        lines.append(f"'beyond surface' was supported {result.surface_claimed} times where the surface is the label")
     lines.append(f"{result.seconds:.0f} s")
     return lines

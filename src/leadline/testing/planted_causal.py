@@ -60,7 +60,7 @@ class Size:
     weakest: float
 
 
-CASE = Size(Shape(d_model=32, n_layers=4, n_heads=8, d_mlp=32, n_own=9), n_fitted=200, n_tried=80, weakest=1.0)
+CASE = Size(Shape(d_model=32, n_layers=4, n_heads=8, d_mlp=32, n_own=9), n_fitted=500, n_tried=100, weakest=1.0)
 """What one would run: 24 heads before the site, as many as a p-value over heads needs."""
 DRAW = Size(Shape(d_model=24, n_layers=3, n_heads=2, d_mlp=16, n_own=9), n_fitted=60, n_tried=24, weakest=0.2)
 """One of hundreds."""
@@ -342,7 +342,7 @@ def nonlinear(seed: int, size: Size = CASE) -> PlantedUse:
         "answers that are the product of two bits, and a linear copy of it that nothing reads",
         {"used": NOT_SUPPORTED, "where from": SUPPORTED},
         exclusive=True,
-        says="acts on this site, but not along the probe's direction",
+        says="The model acts on this site, ",
     )
 
 
