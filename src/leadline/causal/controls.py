@@ -244,7 +244,13 @@ def p_value(null: np.ndarray, effect: float, *, one_sided: bool = True) -> float
     ----------
     null : (B,) mean effects of random directions. effect : the one to judge, whose direction was said beforehand.
     one_sided : a negative effect is none; otherwise its size counts.
+
+    Returns
+    -------
+    NaN where any of them is.
     """
     values = np.abs(np.asarray(null, dtype=np.float64))
+    if not (np.isfinite(effect) and np.isfinite(values).all()):
+        return float("nan")
     least = effect if one_sided else abs(effect)
     return (1 + int(np.count_nonzero(values >= least))) / (1 + len(values))

@@ -6,11 +6,15 @@ direction must have been fitted on other rows: X and y are those, the examples a
 
 Sufficiency and necessity are told apart: moving and exchanging ask whether the direction can decide the answer,
 ablation whether the answer needs it.
+
+A shift that merely destroys what an answer rests on moves it toward the other class too, whatever its direction: behind
+a norm everything else shrinks. So effects of random directions of the same norm do not scatter about 0, and an effect
+means something beside them alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -21,6 +25,7 @@ from leadline.causal.controls import (
     KINDS,
     Fits,
     checked_rows,
+    class_gap,
     family_of,
     mean_difference,
     natural_shift,
@@ -96,6 +101,8 @@ class Use:
     n, n_groups : examples, and groups of them that err together. n_exchanged : examples with a partner whose selected
         tokens are as many.
     cosine : between pattern and direction.
+    gap_share : the gap between the mean scores of the examples' classes over that of the fitted rows', by which
+        they are moved: far below 1 where the probe was fitted to chance, or reads other tokens than these.
     """
 
     site: Site
@@ -110,6 +117,7 @@ class Use:
     n_groups: int
     n_exchanged: int
     cosine: float
+    gap_share: float
 
     def verdict(self, decodes: str = "supported", alpha: float = 0.05) -> Verdict:
         """The claim "used", by the rule of `leadline.evidence.verdict.used`.
@@ -207,7 +215,8 @@ def test_use(
     drawn = {kind: random_directions(rows, labels, n_random, kind=kind, seed=seed) for kind in KINDS}
     mean = rows.mean(axis=0)
     vectors = {"direction": probe.direction, "pattern": unit_vector(probe.pattern, "the probe's pattern")}
-    exchanged, patches = _interchange(model, examples, place, vectors)
+    stands = Patch.from_inputs(model, examples.rows, place.site, place.tokens, spans=examples.spans).values
+    exchanged, patches = _interchange(stands, examples.partner, place, vectors)
 
     steps: dict[tuple[str, ...], Intervention] = {}
     for name, (vector, size) in moved.items():
@@ -280,6 +289,8 @@ def test_use(
         n_groups=apart.n_groups,
         n_exchanged=int(exchanged.sum()),
         cosine=float(vectors["direction"] @ vectors["pattern"]),
+        gap_share=class_gap(probe.coef, np.stack([own.mean(axis=0) for own in stands]), examples.y)
+        / class_gap(probe.coef, rows, labels),
     )
 
 
@@ -319,11 +330,9 @@ def _shifts(
 
 
 def _interchange(
-    model: Model, examples: Examples, place: _Place, vectors: Mapping[str, np.ndarray]
+    own: Sequence[np.ndarray], partner: np.ndarray, place: _Place, vectors: Mapping[str, np.ndarray]
 ) -> tuple[np.ndarray, dict[str, Patch]]:
     """Which examples are exchanged with their partner, and the patches; the others get what they have."""
-    own = Patch.from_inputs(model, examples.rows, place.site, place.tokens, spans=examples.spans).values
-    partner = examples.partner
     fits = np.array([j >= 0 and len(own[j]) == len(own[i]) for i, j in enumerate(partner)])
     sources = [own[j] if ok else own[i] for i, (j, ok) in enumerate(zip(partner, fits, strict=True))]
     along = {"site": None, **vectors}
