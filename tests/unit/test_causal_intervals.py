@@ -103,6 +103,41 @@ def test_the_truth_is_inside_as_often_as_is_said(kind) -> None:
         assert np.mean(naive) < 0.85
 
 
+def test_rows_that_share_a_group_on_either_side_err_together() -> None:
+    groups, partners, x = rng(11).permutation(30) % 8, rng(12).integers(8, size=30), rng(13).normal(size=(2, 30))
+    same = groups[:, None] == groups
+    shares = same | (groups[:, None] == partners) | (partners[:, None] == groups) | (partners[:, None] == partners)
+
+    def error(psi: np.ndarray) -> float:
+        return float(stats.t.ppf(0.975, 7) * np.sqrt(max(psi @ shares @ psi, psi @ same @ psi) * 8 / 7))
+
+    found = mean_interval(x, groups, partners)
+    assert found.error.tolist() == pytest.approx([error((row - row.mean()) / 30) for row in x])
+    a, b = x[0], x[1] + 5
+    ratio = ratio_interval(a, b, groups, partners)
+    assert float(ratio.error) == pytest.approx(error((a - ratio.value * b) / b.sum()))
+    # Exchanged within its group, a row errs with that group alone.
+    np.testing.assert_allclose(mean_interval(x, groups, groups).error, mean_interval(x, groups).error)
+    names = np.array([f"g{i}" for i in range(8)])
+    np.testing.assert_allclose(mean_interval(x, names[groups], names[partners]).error, found.error)
+    with pytest.raises(CausalError, match="partners of shape"):
+        mean_interval(x, None, partners)
+
+
+def test_exchanges_with_partners_hold_the_truth_as_often_as_is_said() -> None:
+    draw, n, n_draws = rng(14), 60, 1500
+    groups, held = np.arange(n), np.zeros(2)
+    for _ in range(n_draws):
+        y, values = draw.permutation(np.arange(n) % 2), draw.normal(size=n)
+        partner = np.array([draw.choice(np.flatnonzero(y != label)) for label in y])
+        moved = (1 - 2 * y) * (values[partner] - values)
+        for i, found in enumerate((mean_interval(moved, groups), mean_interval(moved, groups, groups[partner]))):
+            held[i] += found.low <= 0 <= found.high
+    plain, dyadic = held / n_draws
+    assert plain < 0.85
+    assert 0.91 < dyadic < 0.97
+
+
 def test_two_groups_carry_no_interval_and_nonsense_is_refused() -> None:
     found = mean_interval(np.arange(6.0), np.array([0, 0, 0, 1, 1, 1])).estimate()
     assert found.value == 2.5

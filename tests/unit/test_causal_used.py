@@ -172,6 +172,20 @@ def test_the_same_seed_gives_the_same_and_another_other_directions(case, use) ->
     assert other.vectors["pattern"].effect.value == pytest.approx(use.vectors["pattern"].effect.value)
 
 
+def test_random_directions_are_tried_for_what_is_asked(case, use) -> None:
+    planted, examples, X = case
+    found = used.test_use(
+        planted.model, examples, planted.direction, X, planted.y_fitted, n_random=N_RANDOM, nulls=("pattern",)
+    )
+    assert set(found.nulls) == {("pattern", "isotropic"), ("pattern", "covariance")}
+    for key, values in found.nulls.items():
+        np.testing.assert_allclose(values, use.nulls[key], atol=1e-5)
+    assert found.vectors["direction"].p_isotropic is None
+    assert found.ablation["pattern"].p_covariance is None
+    assert found.vectors["pattern"].p_covariance == use.vectors["pattern"].p_covariance
+    assert found.verdict().verdict == use.verdict().verdict
+
+
 def test_intervals_are_over_groups(case, use) -> None:
     planted, examples, X = case
     groups = np.arange(len(examples)) // 4
@@ -218,7 +232,7 @@ def test_the_table_has_a_row_for_each_intervention(use) -> None:
         (plant.used, {"supported"}, "acts on what the probe reads"),
         (plant.idle, {"refuted", "inconclusive"}, ""),
         (plant.another_route, {"refuted"}, ""),
-        (plant.dormant, {"refuted"}, "wakes a pathway"),
+        (plant.dormant, {"refuted", "inconclusive"}, "wakes a pathway"),
     ],
 )
 def test_verdicts_are_what_was_planted(make, expected, said) -> None:
@@ -244,6 +258,10 @@ def test_what_cannot_be_tried_is_refused(case) -> None:
     run = used.test_use
     with pytest.raises(CausalError, match="19 or more"):
         run(model, examples, probe, X, y, n_random=9)
+    with pytest.raises(CausalError, match="the pattern among them"):
+        run(model, examples, probe, X, y, nulls=("direction",))
+    with pytest.raises(CausalError, match="expected some of pattern, direction"):
+        run(model, examples, probe, X, y, nulls=("pattern", "site"))
     with pytest.raises(CausalError, match="have no answers"):
         run(model, _mute(examples), probe, X, y)
     with pytest.raises(CausalError, match="need the class 0 or 1"):

@@ -5,10 +5,16 @@ added before they are squared, since rows about one city or of one pair err toge
 
     Var θ̂ ≈ G/(G − 1) · Σ_g (Σ_{i∈g} ψ_i)²,        θ̂ ± t_{.975, G − 1} · √Var
 
+A row that was exchanged with a partner errs with all rows that share its own group or its partner's, on either side:
+
+    Var θ̂ ≈ G/(G − 1) · Σ_{i,j that share a group} ψ_i ψ_j
+
 References
 ----------
 K.-Y. Liang and S. L. Zeger (1986), Longitudinal data analysis using generalized linear models, Biometrika 73.
 A. C. Cameron and D. L. Miller (2015), A practitioner's guide to cluster-robust inference, J. Human Resources 50.
+P. M. Aronow, C. Samii and V. A. Assenova (2015), Cluster-robust variance estimation for dyadic data, Political Analysis
+23: rows of two groups each.
 """
 
 from __future__ import annotations
@@ -67,7 +73,9 @@ class Intervals:
         return self[()]
 
 
-def influence_interval(value: np.ndarray, influence: np.ndarray, groups: np.ndarray | None = None) -> Intervals:
+def influence_interval(
+    value: np.ndarray, influence: np.ndarray, groups: np.ndarray | None = None, partners: np.ndarray | None = None
+) -> Intervals:
     """The interval of an estimate from the influence of each row.
 
     Parameters
@@ -75,10 +83,11 @@ def influence_interval(value: np.ndarray, influence: np.ndarray, groups: np.ndar
     value : (...) the estimates.
     influence : (..., n) ψ, what each row adds to the estimate's error; over all rows it sums to 0.
     groups : (n,) labels of rows that err together; each row is its own without them.
+    partners : (n,) labels, of the same groups, of what each row was exchanged with; a row's own for none.
 
     Raises
     ------
-    CausalError : no rows, or groups for another number of them.
+    CausalError : no rows, groups for another number of them, or partners without groups.
     """
     value, psi = np.asarray(value, dtype=np.float64), np.asarray(influence, dtype=np.float64)
     n = psi.shape[-1] if psi.ndim else 0
@@ -87,15 +96,42 @@ def influence_interval(value: np.ndarray, influence: np.ndarray, groups: np.ndar
     if n_groups < _LEAST_GROUPS:
         nothing = np.full(value.shape, np.nan)
         return Intervals(value, nothing, nothing)
-    order = np.argsort(codes, kind="stable")
-    starts = np.searchsorted(codes[order], np.arange(n_groups))
-    sums = np.add.reduceat(psi[..., order], starts, axis=-1)
-    spread = np.sqrt(n_groups / (n_groups - 1) * np.square(sums).sum(axis=-1))
+    variance = _squares(psi, codes)
+    if partners is not None:
+        variance = np.maximum(variance, _shared_squares(psi, groups, partners))
+    spread = np.sqrt(n_groups / (n_groups - 1) * variance)
     error = stats.t.ppf(0.5 + LEVEL / 2, df=n_groups - 1) * spread
     return Intervals(value, value - error, value + error)
 
 
-def mean_interval(values: np.ndarray, groups: np.ndarray | None = None) -> Intervals:
+def _squares(psi: np.ndarray, codes: np.ndarray) -> np.ndarray:
+    """(...) Σ over codes of the square of the sum of their rows."""
+    order = np.argsort(codes, kind="stable")
+    starts = np.flatnonzero(np.diff(codes[order], prepend=-1))
+    return np.asarray(np.square(np.add.reduceat(psi[..., order], starts, axis=-1)).sum(axis=-1))
+
+
+def _shared_squares(psi: np.ndarray, groups: np.ndarray | None, partners: np.ndarray) -> np.ndarray:
+    """(...) Σ of ψ_i ψ_j over rows that share a group on either side.
+
+    By group, what shares both groups comes twice, so that the pairs of groups are taken off once.
+    """
+    n = psi.shape[-1]
+    if groups is None or np.shape(partners) != (n,):
+        raise CausalError(
+            f"partners of shape {np.shape(partners)} for {n} rows; give one a row, and groups to which they belong."
+        )
+    own, other = np.split(np.unique(np.concatenate([groups, partners]), return_inverse=True)[1].reshape(-1), 2)
+    apart = own != other
+    pair = np.minimum(own, other) * (n + int(own.max()) + int(other.max())) + np.maximum(own, other)
+    both = np.concatenate([psi, psi[..., apart]], axis=-1)
+    total = _squares(both, np.concatenate([own, other[apart]]))
+    return total - _squares(psi[..., apart], pair[apart]) if apart.any() else total
+
+
+def mean_interval(
+    values: np.ndarray, groups: np.ndarray | None = None, partners: np.ndarray | None = None
+) -> Intervals:
     """The mean over rows, m = Σ x_i / n, with ψ_i = (x_i − m)/n.
 
     Without groups this is Student's interval of a mean.
@@ -103,11 +139,11 @@ def mean_interval(values: np.ndarray, groups: np.ndarray | None = None) -> Inter
     Parameters
     ----------
     values : (..., n) a figure a row; a NaN makes the mean NaN.
-    groups : (n,) labels; rows of a group err together.
+    groups, partners : as of `influence_interval`.
     """
     x = np.asarray(values, dtype=np.float64)
     mean = _checked(x).mean(axis=-1)
-    return influence_interval(mean, (x - mean[..., None]) / x.shape[-1], groups)
+    return influence_interval(mean, (x - mean[..., None]) / x.shape[-1], groups, partners)
 
 
 def paired(first: np.ndarray, second: np.ndarray, groups: np.ndarray | None = None) -> Intervals:
@@ -142,7 +178,9 @@ def difference_interval(values: np.ndarray, y: np.ndarray, groups: np.ndarray | 
     return influence_interval(high - low, psi, groups)
 
 
-def ratio_interval(num: np.ndarray, den: np.ndarray, groups: np.ndarray | None = None) -> Intervals:
+def ratio_interval(
+    num: np.ndarray, den: np.ndarray, groups: np.ndarray | None = None, partners: np.ndarray | None = None
+) -> Intervals:
     """The ratio of sums r = Σ a_i / Σ b_i, linearised: ψ_i = (a_i − r·b_i) / Σ b.
 
     Good where the denominator is far from 0 in its own standard errors; where it is 0 the ratio is NaN.
@@ -156,7 +194,7 @@ def ratio_interval(num: np.ndarray, den: np.ndarray, groups: np.ndarray | None =
     total = b.sum(axis=-1)
     total = np.where(total == 0, np.nan, total)
     ratio = a.sum(axis=-1) / total
-    return influence_interval(ratio, (a - ratio[..., None] * b) / total[..., None], groups)
+    return influence_interval(ratio, (a - ratio[..., None] * b) / total[..., None], groups, partners)
 
 
 def _checked(x: np.ndarray) -> np.ndarray:

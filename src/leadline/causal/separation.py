@@ -35,6 +35,8 @@ class Separation:
     Parameters
     ----------
     clean : (n,) LD without interventions. y : (n,) 0 or 1. groups : (n,) rows that err together.
+    partners : (n,) for edits that put in what another row has: the group of that row. Intervals then take into account
+        that one row is in the effects on several.
 
     Raises
     ------
@@ -44,6 +46,7 @@ class Separation:
     clean: np.ndarray
     y: np.ndarray
     groups: np.ndarray
+    partners: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         if not np.isin(self.y, (0.0, 1.0)).all() or len(np.unique(self.y)) < 2:
@@ -82,7 +85,7 @@ class Separation:
         some = self._some(rows)
         if not some.any():
             return Estimate(float("nan"))
-        return mean_interval(np.asarray(values)[some], self.groups[some]).estimate()
+        return mean_interval(np.asarray(values)[some], self.groups[some], self._partners(some)).estimate()
 
     def effect(self, edited: np.ndarray, rows: np.ndarray | None = None) -> Estimate:
         """Mean e of one edit (n,)."""
@@ -116,6 +119,9 @@ class Separation:
     def _some(self, rows: np.ndarray | None) -> np.ndarray:
         return np.ones(len(self.y), dtype=bool) if rows is None else np.asarray(rows, dtype=bool)
 
+    def _partners(self, some: np.ndarray) -> np.ndarray | None:
+        return None if self.partners is None else self.partners[some]
+
     def _natural_parts(self, values: np.ndarray, some: np.ndarray) -> np.ndarray:
         """(k,) a figure a row whose mean is the difference of the classes, with the influence of each row in it."""
         x, ones = values[some], self.y[some] == 1
@@ -126,7 +132,7 @@ class Separation:
 
     def _ratio(self, num: np.ndarray, den: np.ndarray, some: np.ndarray) -> Estimate:
         groups = self.groups[some]
-        found = ratio_interval(num, den, groups).estimate()
+        found = ratio_interval(num, den, groups, self._partners(some)).estimate()
         whole = mean_interval(den, groups).estimate()
         if not (whole.low > 0 or whole.high < 0):
             return Estimate(found.value)

@@ -53,8 +53,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Use", "VectorEffect", "test_use"]
 
-# The vectors that random directions are matched to in norm.
-_MATCHED = ("pattern", "direction")
+# What random directions are tried for: as far as a vector is moved, or ablated.
+_NULLS = ("pattern", "direction", "ablation")
 
 
 @dataclass(frozen=True)
@@ -96,8 +96,8 @@ class Use:
     interchange : exchanged with the partner of the opposite class: the whole `"site"`, or its component along
         `"direction"` or `"pattern"`.
     ablation : `"direction"` or `"pattern"` set to the mean of the rows of X.
-    nulls : {(name, kind): (B,)} the mean effects of random directions; names are those of the matched vectors, and
-        `"ablation"`.
+    nulls : {(name, kind): (B,)} the mean effects of random directions, moved as far as the vector of that name, or
+        ablated (`"ablation"`).
     n, n_groups : examples, and groups of them that err together. n_exchanged : examples with a partner whose selected
         tokens are as many.
     cosine : between pattern and direction.
@@ -174,6 +174,7 @@ def test_use(
     site: str | Site | None = None,
     tokens: str = "last",
     n_random: int = 99,
+    nulls: Sequence[str] = _NULLS,
     family: Fits | None = None,
     fitted_groups: np.ndarray | None = None,
     seed: int = 0,
@@ -190,6 +191,8 @@ def test_use(
         on which the probe was fitted: the gap between the classes, means and covariance are theirs.
     site : by default the probe's. tokens : of the prompt, where interventions act; `span:text` is the original text.
     n_random : B, random directions of each kind.
+    nulls : what they are tried for, of `"pattern"`, which the verdict needs, `"direction"` and `"ablation"`. Each takes
+        two passes of every example a direction, nearly all of the time there is.
     family : of the probe on shuffled labels; by default the probe's own. fitted_groups : (m,) within which, or whole,
         labels are shuffled.
 
@@ -200,6 +203,9 @@ def test_use(
     """
     if n_random < 19:
         raise CausalError(f"got {n_random} random directions; a p-value of .05 needs 19 or more.")
+    wanted = tuple(name for name in _NULLS if name in nulls)
+    if len(wanted) < len(set(nulls)) or "pattern" not in wanted:
+        raise CausalError(f"nulls are {list(nulls)}; expected some of {', '.join(_NULLS)}, the pattern among them.")
     if not examples.has_answers:
         raise CausalError("the examples have no answers, so no behaviour can be read; give positive= and negative=.")
     rows, labels = checked_rows(X, y)
@@ -227,64 +233,58 @@ def test_use(
         steps["ablate", name] = place.ablate(vector, mean)
     for kind, directions in drawn.items():
         for b, direction in enumerate(directions):
-            for name in _MATCHED:
-                steps["null", name, kind, str(b)] = place.add(direction, moved[name][1] * sign)
-            steps["null", "ablation", kind, str(b)] = place.ablate(direction, mean)
+            for name in wanted:
+                steps["null", name, kind, str(b)] = (
+                    place.ablate(direction, mean) if name == "ablation" else place.add(direction, moved[name][1] * sign)
+                )
     found = run_plans(model, examples, [Plan(one) for one in steps.values()], batch_tokens=batch_tokens, events=events)
     at = {key: v for v, key in enumerate(steps)}
 
     assert found.clean is not None
     apart = Separation(found.clean.logit_difference[0], examples.y, examples.groups)
+    crossed = replace(apart, partners=np.where(exchanged, examples.groups[examples.partner], examples.groups))
     odds = found.logit_difference
-    nulls = {}
+    drawn_effects = {}
     for kind in KINDS:
-        for name in _MATCHED:
-            those = [at["null", name, kind, str(b)] for b in range(n_random)]
-            nulls[name, kind] = apart.signed(odds[those]).mean(axis=1)
-        those = [at["null", "ablation", kind, str(b)] for b in range(n_random)]
-        nulls["ablation", kind] = apart.lost(odds[those])
+        for name in wanted:
+            edited = odds[[at["null", name, kind, str(b)] for b in range(n_random)]]
+            drawn_effects[name, kind] = apart.lost(edited) if name == "ablation" else apart.signed(edited).mean(axis=1)
 
-    def against(name: str, effect: Estimate) -> tuple[float, float]:
-        return p_value(nulls[name, "isotropic"], effect.value), p_value(nulls[name, "covariance"], effect.value)
+    def against(one: VectorEffect, name: str) -> VectorEffect:
+        if name not in wanted:
+            return one
+        p = [p_value(drawn_effects[name, kind], one.effect.value) for kind in KINDS]
+        return replace(one, p_isotropic=p[0], p_covariance=p[1])
 
-    def done(key: tuple[str, str], rows: np.ndarray | None = None) -> VectorEffect:
+    def done(key: tuple[str, str], by: Separation = apart, rows: np.ndarray | None = None) -> VectorEffect:
         edited = odds[at[key]]
         return VectorEffect(
-            effect=apart.effect(edited, rows),
-            nie=apart.share(edited, rows),
-            flips=apart.flips(edited, rows),
-            kl=apart.mean(found.kl[at[key]], rows),
+            effect=by.effect(edited, rows),
+            nie=by.share(edited, rows),
+            flips=by.flips(edited, rows),
+            kl=by.mean(found.kl[at[key]], rows),
         )
 
-    moves, ablations = {}, {}
+    moves = {}
     for name, (_, size) in moved.items():
-        one = done(("move", name))
         dose = float(np.mean(abs(size) / found.norms[at["move", name]]))
-        moves[name] = replace(one, norm=abs(size), dose=dose)
-        # The null of the pattern is that of every vector of its norm.
-        if name != "mean_difference":
-            isotropic, covariance = against(name if name in _MATCHED else "pattern", one.effect)
-            moves[name] = replace(moves[name], p_isotropic=isotropic, p_covariance=covariance)
+        one = replace(done(("move", name)), norm=abs(size), dose=dose)
+        # Controls that are moved as far as the pattern share its null; the difference of means has a norm of its own.
+        moves[name] = against(one, {"orthogonal": "pattern", "shuffled_labels": "pattern"}.get(name, name))
+    ablations = {}
     for name in vectors:
         edited = odds[at["ablate", name]]
-        lost = apart.lost_estimate(edited)
-        isotropic, covariance = against("ablation", lost)
-        ablations[name] = replace(
-            done(("ablate", name)),
-            effect=lost,
-            nie=apart.lost_share(edited),
-            p_isotropic=isotropic,
-            p_covariance=covariance,
-        )
+        lost = replace(done(("ablate", name)), effect=apart.lost_estimate(edited), nie=apart.lost_share(edited))
+        ablations[name] = against(lost, "ablation")
     return Use(
         site=place.site,
         tokens=place.tokens,
         natural=apart.natural,
         accuracy=apart.accuracy,
         vectors=moves,
-        interchange={name: done(("exchange", name), exchanged) for name in patches},
+        interchange={name: done(("exchange", name), crossed, exchanged) for name in patches},
         ablation=ablations,
-        nulls=nulls,
+        nulls=drawn_effects,
         n=len(examples),
         n_groups=apart.n_groups,
         n_exchanged=int(exchanged.sum()),

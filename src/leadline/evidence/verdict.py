@@ -415,7 +415,11 @@ def used(
         # 2023): what is exchanged whole holds the same shift, and stays within what the model knows.
         further = site.high < effect.low / 2
         if word == "supported" and (further or not site.low > margin):
-            but = "further than all that stands at the site does" if further else "but that the site matters is open"
+            but = (
+                "further than all that stands at the site does, as where an edit wakes a pathway that is not used"
+                if further
+                else "but that the site matters is open"
+            )
             said = f"Moving along the pattern moves the answers ({text}), {but}: {whole}."
             return Verdict("used", "inconclusive", said, rule, figures)
     if word == "supported" and decodes != "supported":
