@@ -130,6 +130,22 @@ def test_without_answers_only_probes_are_asked(used) -> None:
     assert "answers" not in again.sentence
 
 
+def test_folds_of_few_groups_have_no_interval(used) -> None:
+    planted, _ = used
+    examples, X = tried(planted)
+    some = replace(examples, groups=np.arange(len(examples)) // 8)
+    site = planted.site.name
+
+    def auroc(**options: Any) -> Any:
+        found = silence(planted.model, some, X, planted.y_fitted, site=planted.site, **options)
+        return found.outcomes["none"].auroc[site]
+
+    # 13 groups fill four folds with three each, and not five.
+    assert np.isfinite(auroc().low)
+    assert np.isnan(auroc(n_folds=5).low)
+    assert auroc(n_folds=5).value > 0.9
+
+
 def test_numbers_are_erased_as_numbers() -> None:
     planted = plant.used(0)
     examples, X = tried(planted)

@@ -45,6 +45,8 @@ __all__ = ["ERASERS", "Silence", "Silenced", "silence"]
 
 ERASERS = ("none", "leace", "inlp", "shuffled")
 _REPLICATES = 1000
+# A bootstrap within a fold of fewer groups hardly varies, and says nothing.
+_LEAST_GROUPS = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,7 +134,7 @@ def silence(
     n_directions: int = 1,
     n_shuffles: int = 19,
     family: Fits | None = None,
-    n_folds: int = 5,
+    n_folds: int | None = None,
     fitted_groups: np.ndarray | None = None,
     seed: int = 0,
     batch_tokens: int = 4096,
@@ -148,7 +150,9 @@ def silence(
     site, tokens : where is erased. downstream : sites behind it, read at what `read` selects, the mean of several.
     n_directions : of INLP. n_shuffles : B, erasers of shuffled labels.
     family : of fresh probes on classes; by default logistic regression with a penalty of 0.1.
-    n_folds : of whole groups of examples. fitted_groups : (m,) within which, or whole, labels are shuffled.
+    n_folds : of whole groups of examples; by default 5, or as many as have 3 groups each. A fold of fewer gives
+        no interval.
+    fitted_groups : (m,) within which, or whole, labels are shuffled.
 
     Raises
     ------
@@ -165,13 +169,14 @@ def silence(
     if len(np.unique(examples.y)) < 2:
         raise CausalError("the examples need the class 0 or 1 (y=), some of each, for a fresh probe to read.")
 
+    folds = n_folds if n_folds is not None else min(5, max(2, len(np.unique(examples.groups)) // _LEAST_GROUPS))
     erasers = _erasers(rows, labels, n_directions, n_shuffles, fitted_groups, place, seed)
     plans = {name: Plan(Erase(one, site=place, tokens=where)) for name, one in erasers.items()}
     wanted = [(place, where), *((one, at) for one in behind)]
     fresh = family or Logistic(l2=(0.1,))
     auroc = {
         name: {
-            one.name: _auroc(fresh, values, examples, n_folds, seed)
+            one.name: _auroc(fresh, values, examples, folds, seed)
             for one, values in _read(model, examples, plans.get(name), wanted, batch_tokens).items()
         }
         for name in ERASERS
@@ -248,4 +253,6 @@ def _auroc(family: Fits, X: np.ndarray, examples: Examples, n_folds: int, seed: 
     scores, fold = fitted.scores[:, 0].astype(np.float64), fitted.fold
     W = draw_groups(len(y), _REPLICATES, seed, groups=examples.groups, fold=fold)
     parts = [weighted_auroc(scores[fold == k], y[fold == k], W[fold == k]) for k in np.unique(fold)]
-    return percentile(fold_mean(parts))
+    found = fold_mean(parts)
+    n_groups = min(len(np.unique(examples.groups[fold == k])) for k in np.unique(fold))
+    return percentile(found) if n_groups >= _LEAST_GROUPS else Estimate(float(found[0]))
