@@ -31,7 +31,7 @@ MAKERS: tuple[Make, ...] = (
     plant.nonlinear,
     plant.dormant,
 )
-SEEDS = (0, 1, 2)
+SEEDS = (0, 1)
 every_case = pytest.mark.parametrize(
     ("make", "seed"), [(m, s) for m in MAKERS for s in SEEDS], ids=lambda x: getattr(x, "__name__", str(x))
 )
@@ -117,7 +117,7 @@ def test_the_same_seed_plants_the_same(make: Make, seed: int) -> None:
     one, again = made(make, seed), make(seed)
     assert one.texts == again.texts
     np.testing.assert_array_equal(answers(one), answers(again))
-    other = made(make, (seed + 1) % 3)
+    other = made(make, 1 - seed)
     assert one.texts != other.texts
     assert not np.array_equal(answers(one), answers(other))
 
@@ -186,11 +186,14 @@ def test_what_is_read_like_noise_is_read_no_more_than_other_dimensions() -> None
 # ---- what Leadline says of it
 
 
-@pytest.mark.parametrize("seed", SEEDS[:2])
+@pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("make", MAKERS, ids=lambda make: make.__name__)
 def test_verdicts_and_attribution_tell_the_truth(make: Make, seed: int) -> None:
     judged = judge_use(made(make, seed), n_random=39, seed=seed)
     assert set(judged.right) >= {"used", "where from", "writer"}
+    if make is plant.dormant:
+        # What is exchanged along the direction alone, with no control beside, fools.
+        assert judged.peer == "supported"
     assert all(judged.right.values()), (judged.right, judged.named, judged.sentences)
 
 
@@ -231,6 +234,7 @@ def test_true_and_false_claims_are_counted(small: None) -> None:
     exact = binomtest(loud.n_supported, 4).proportion_ci(method="exact")
     assert (loud.rate.low, loud.rate.high) == pytest.approx((exact.low, exact.high))
     assert result.too_high == (loud,)
+    assert loud.peer_supported == 4
 
 
 def test_the_command_prints_and_writes(small: None, capsys: pytest.CaptureFixture[str]) -> None:

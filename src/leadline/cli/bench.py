@@ -41,7 +41,7 @@ def command(
 
     Every case is planted with one answer; every null family has none. Of `evidence`, data are planted, and a peer that
     cross-validates scikit-learn over the layers is run on the same; of `causal`, transformers that use a concept or
-    do not.
+    do not, and the peer exchanges activations along the direction with no control beside.
 
     Parameters
     ----------
@@ -137,7 +137,8 @@ def _conclusions(result: EvidenceBench | CausalBench) -> list[str]:
         )
         if peers:
             share = sum(case.peer_right or 0 for case in peers) / sum(case.n for case in peers)
-            lines.append(f"the peer is right on {share:.1%} of the {len(peers)} cases that ask for 'decodable' alone")
+            asked = "that ask for 'decodable' alone" if isinstance(result, EvidenceBench) else "as to 'used'"
+            lines.append(f"the peer is right on {share:.1%} of the {len(peers)} cases {asked}")
     if result.nulls:
         high = [null.name for null in result.too_high]
         lines.append(

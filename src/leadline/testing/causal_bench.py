@@ -1,6 +1,7 @@
 """Whether "used" and "where from" are right: planted transformers, and the rate of false "used" where nothing reads it.
 
-Cases are what one would run; draws are small, few examples and a tiny transformer, and made by the hundred.
+Cases are what one would run; draws are small, few examples and a tiny transformer, and made by the hundred. Beside them
+stands the field's habit as a peer: exchange along the direction, and call it used if the answers move.
 """
 
 from __future__ import annotations
@@ -85,12 +86,14 @@ class CausalBench:
                     "n": null.n,
                     "clopper_pearson": [null.rate.low, null.rate.high],
                     "verdicts": dict(null.words),
+                    "peer_k": null.peer_supported,
                 }
                 for null in self.nulls
             },
             "planted_accuracy": {case.name: case.accuracy for case in self.cases},
             "verdicts": {case.name: {claim: dict(words) for claim, words in case.words.items()} for case in self.cases},
             "accuracy": self.accuracy if self.cases else None,
+            "peer_accuracy": {c.name: c.peer_right / c.n for c in self.cases if c.peer_right is not None},
             "wrong": {case.name: list(case.wrong) for case in self.cases if case.wrong},
             "n_cases": len(self.cases),
             "n_runs": sum(case.n for case in self.cases),
@@ -207,7 +210,7 @@ def _case_result(case: UseCase, runs: Sequence[_Run]) -> CaseResult:
         words={c: dict(sorted(Counter(run.judged.verdicts[c] for run in ordered).items())) for c in allowed},
         n=len(ordered),
         n_right=sum(all(run.judged.right.values()) for run in ordered),
-        peer_right=None,
+        peer_right=sum(run.judged.peer in run.allowed["used"] for run in ordered) if "used" in allowed else None,
         wrong=tuple(_fault(run) for run in ordered if not all(run.judged.right.values())),
     )
 
@@ -225,5 +228,5 @@ def _null_result(null: UseCase, runs: Sequence[_Run]) -> NullResult:
         about=null.about,
         words=dict(sorted(Counter(run.judged.verdicts["used"] for run in runs).items())),
         n=len(runs),
-        peer_supported=None,
+        peer_supported=sum(run.judged.peer == "supported" for run in runs),
     )

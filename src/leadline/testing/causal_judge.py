@@ -22,6 +22,8 @@ class JudgedUse:
     ----------
     verdicts : {claim: word}. sentences : {claim: what a person is told}. figures : {claim: those that decided}.
     named : the components that the decomposition names; none where "where from" is not judged.
+    peer : what the field's habit says of "used": `supported` where an interchange along the probe's direction moves the
+        answers toward the other class (interval above 0), with no control beside it; else `refuted`.
     right : {claim or check: whether it is what was planted}; "writer" is whether exactly the planted head is named,
         "sentence" whether the sentence on "used" tells what it must.
     """
@@ -30,6 +32,7 @@ class JudgedUse:
     sentences: Mapping[str, str]
     figures: Mapping[str, Mapping[str, float]]
     named: tuple[str, ...]
+    peer: str
     right: Mapping[str, bool]
 
 
@@ -71,4 +74,11 @@ def judge_use(
         right["writer"] = named == (planted.writer,)
     if planted.says:
         right["sentence"] = planted.says in sentences["used"]
-    return JudgedUse(verdicts, sentences, {one.claim: one.figures for one in found}, named, right)
+    return JudgedUse(
+        verdicts=verdicts,
+        sentences=sentences,
+        figures={one.claim: one.figures for one in found},
+        named=named,
+        peer="supported" if use.interchange["direction"].effect.low > 0 else "refuted",
+        right=right,
+    )
