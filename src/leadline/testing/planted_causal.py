@@ -1,27 +1,39 @@
 """Small transformers of which it is known whether the model acts on a concept, and which head writes it.
 
-A text holds one word of each of three properties among neutral words, and the prompt ends in a question mark, at which
-everything is read and edited: at `resid_post` of the block before the last. A head copies the first property, which is
-the label unless said otherwise, to dimension `CONCEPT` there. Whether the answer then reads that dimension is what the
-makers differ in. Strengths, noise, blocks, heads and confounds are drawn by the seed.
+A head copies the first property of a text's words, which is the label unless said otherwise, to dimension `CONCEPT` at
+the question. Whether the answer then reads that dimension is what the makers differ in. Strengths, noise, blocks, heads
+and confounds are drawn by the seed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
-from typing import TYPE_CHECKING
+from dataclasses import replace
 
 import numpy as np
 
-from leadline.probes import Logistic, Probe
-from leadline.sites import Site
-from leadline.testing.hand_set import Copy, Product, Shape, Wiring, hand_set_model
-from leadline.testing.planted.record import NOT_SUPPORTED, SUPPORTED, WORDS, binary_labels
-
-if TYPE_CHECKING:
-    from leadline.models import Model
+from leadline.testing.hand_set import Product, Wiring
+from leadline.testing.planted.record import NOT_SUPPORTED, SUPPORTED
+from leadline.testing.planted_use import (
+    ANSWER,
+    ANSWERS,
+    CASE,
+    CONCEPT,
+    COPY_2,
+    COPY_3,
+    DORMANT,
+    DRAW,
+    NORM,
+    ONE,
+    SECOND,
+    TEMPLATE,
+    THIRD,
+    Drawn,
+    PlantedUse,
+    Size,
+    axis,
+    draw_seed,
+    plant,
+)
 
 __all__ = [
     "ANSWERS",
@@ -41,225 +53,17 @@ __all__ = [
     "used",
 ]
 
-TEMPLATE = "{text} ?"
-ANSWERS = ("yes", "no")
-"""The first counts for the positive class."""
-
-# What the known dimensions hold: three properties of a word and a constant, by the embeddings; a copy of each property;
-# what the answer may read in the concept's place; and one in which nothing ever stands.
-FIRST, SECOND, THIRD, ONE, CONCEPT, COPY_2, COPY_3, ANSWER, DORMANT = range(9)
-
-
-@dataclass(frozen=True)
-class Size:
-    """How large a transformer, how many texts to fit and to try on, and how weak the concept's copy may be."""
-
-    shape: Shape
-    n_fitted: int
-    n_tried: int
-    weakest: float
-
-
-CASE = Size(Shape(d_model=32, n_layers=4, n_heads=8, d_mlp=32, n_own=9), n_fitted=500, n_tried=100, weakest=1.0)
-"""What one would run: 24 heads before the site, as many as a p-value over heads needs."""
-DRAW = Size(Shape(d_model=24, n_layers=3, n_heads=2, d_mlp=16, n_own=9), n_fitted=60, n_tried=24, weakest=0.2)
-"""One of hundreds."""
-
-_N_TOKENS, _N_NEUTRAL, _N_WORDS = 8, 40, 60
-# How much the answers vary over texts by a random reader of weight 1 a dimension; and the root mean square of what
-# stands before a norm. Both roughly, so that gaps and noise come out about as they were drawn.
-_SPREAD, _NORM = 2.7, 1.5
-# One penalty: the planted concepts ask for no choice.
-_FAMILY = Logistic(l2=(0.1,))
-
-
-@dataclass(frozen=True, eq=False)
-class PlantedUse:
-    """A transformer, texts, and what is true of how it treats their label.
-
-    Attributes
-    ----------
-    about : the truth and its size.
-    model, site : where the direction is fitted and tried, at the last token of each prompt.
-    fitted, y_fitted : texts and (k,) labels to fit a direction on. texts, y : others to try it on.
-    truth : {claim: the verdicts that are right}, of "used" and "where from"; a claim that is not named is not judged.
-    writer : the one component that writes the concept into the site, as decompositions call it.
-    probe : the direction to try; None for one that is fitted.
-    says : what the sentence on "used" must tell.
-    """
-
-    about: str
-    model: Model
-    site: Site
-    fitted: tuple[str, ...]
-    y_fitted: np.ndarray
-    texts: tuple[str, ...]
-    y: np.ndarray
-    truth: Mapping[str, frozenset[str]]
-    writer: str
-    probe: Probe | None = None
-    says: str = ""
-
-    def activations(self, texts: Sequence[str], site: str | Site | None = None) -> np.ndarray:
-        """(n, d) float32, what stands at the site, or another, at the question behind each text."""
-        prompts = [TEMPLATE.replace("{text}", text) for text in texts]
-        return self.model.activations_of(prompts, site or self.site, "last")
-
-    @cached_property
-    def direction(self) -> Probe:
-        """The direction to try: the one that is given, or one fitted on the texts that are there for it."""
-        probe = self.probe
-        if probe is None:
-            fitted = _FAMILY.fit(self.activations(self.fitted), self.y_fitted, n_folds=0, site=self.site).probe
-            assert isinstance(fitted, Probe)
-            probe = fitted
-        return replace(probe, tokens="last", target="concept", model_fingerprint=self.model.fingerprint)
-
-
-@dataclass(frozen=True)
-class _Drawn:
-    """What a seed decides, whatever the case."""
-
-    rng: np.random.Generator
-    size: Size
-    layer: int
-    head: int
-    strength: float
-    vague: float
-    gap: float
-    noise: float
-
-    @property
-    def shape(self) -> Shape:
-        return self.size.shape
-
-    @property
-    def last(self) -> int:
-        """The block behind the site."""
-        return self.shape.n_layers - 1
-
-    @property
-    def other_head(self) -> int:
-        """A head of any block that does not copy the concept."""
-        return int((self.head + 1 + self.rng.integers(self.shape.n_heads - 1)) % self.shape.n_heads)
-
-    def copy(self, source: int, target: int, layer: int, head: int, strength: float | None = None) -> Copy:
-        """A copy after which a property of ±1 stands in `target` as about ±strength."""
-        return Copy(layer, head, source, target, _N_TOKENS * (self.strength if strength is None else strength))
-
-    @property
-    def concept(self) -> Copy:
-        return self.copy(FIRST, CONCEPT, self.layer, self.head)
-
-    def reading(self, strength: float | None = None) -> float:
-        """The weight that makes the answers differ by about `gap` nats between a dimension's two values."""
-        return self.gap * _NORM / (2 * (self.strength if strength is None else strength))
-
-
-def _drawn(seed: int, code: int, size: Size) -> _Drawn:
-    rng, shape = np.random.default_rng([seed, code]), size.shape
-    return _Drawn(
-        rng=rng,
-        size=size,
-        layer=int(rng.integers(shape.n_layers - 1)),
-        head=int(rng.integers(shape.n_heads)),
-        strength=float(rng.uniform(size.weakest, 3.0)),
-        vague=float(rng.uniform(0.05, 0.25)),
-        gap=float(rng.uniform(2.0, 6.0)),
-        noise=float(rng.uniform(0.1, 0.6) / _SPREAD),
-    )
-
-
-def _planted(
-    drawn: _Drawn,
-    seed: int,
-    wiring: Wiring,
-    about: str,
-    truth: Mapping[str, frozenset[str]],
-    *,
-    agreement: float = 0.5,
-    exclusive: bool = False,
-    probe: np.ndarray | None = None,
-    says: str = "",
-) -> PlantedUse:
-    """Draw texts and put model and truth together.
-
-    Parameters
-    ----------
-    agreement : how often the second property is as the label. exclusive : the label is whether the second and third
-        property are alike, and so is the first property.
-    """
-    rng = drawn.rng
-    n_fitted = drawn.size.n_fitted
-    y = np.concatenate([binary_labels(rng, n_fitted), binary_labels(rng, drawn.size.n_tried)])
-    second = np.where(rng.random(len(y)) < agreement, y, 1 - y)
-    third = np.where(second == 1, y, 1 - y) if exclusive else (rng.random(len(y)) < 0.5).astype(float)
-    texts = _texts(rng, np.stack([y, second, third], axis=1).astype(np.int64))
-    model = hand_set_model(*_words(rng, drawn.vague), ANSWERS, drawn.shape, wiring, seed)
-    site = Site("resid_post", drawn.last - 1)
-    return PlantedUse(
-        about=about,
-        model=model,
-        site=site,
-        fitted=tuple(texts[:n_fitted]),
-        y_fitted=y[:n_fitted],
-        texts=tuple(texts[n_fitted:]),
-        y=y[n_fitted:],
-        truth=truth,
-        writer=f"head {drawn.layer}.{drawn.head}",
-        probe=None if probe is None else _given(probe, site),
-        says=says,
-    )
-
-
-def _words(rng: np.random.Generator, vague: float) -> tuple[list[str], np.ndarray]:
-    """Neutral words, those of each property and class, and the question and answers, with what they hold.
-
-    Words differ in how much of their property they have, and all have a little of the others'.
-    """
-    words = [*WORDS[: _N_NEUTRAL + 6 * _N_WORDS], "?", *ANSWERS]
-    properties = np.zeros((len(words), ONE + 1))
-    properties[:-3, :ONE] = rng.normal(0, vague, size=(len(words) - 3, ONE))
-    for kind in (FIRST, SECOND, THIRD):
-        own = _first_word(kind, 0) + np.arange(2 * _N_WORDS)
-        properties[own, kind] = np.repeat([-1.0, 1.0], _N_WORDS) * rng.uniform(0.8, 1.2, size=2 * _N_WORDS)
-    properties[:, ONE] = 1
-    return words, properties
-
-
-def _first_word(kind: int, label: int) -> int:
-    return _N_NEUTRAL + (2 * kind + label) * _N_WORDS
-
-
-def _texts(rng: np.random.Generator, bits: np.ndarray) -> list[str]:
-    """A text for each row of bits (n, 3): one word of each property, in any place among neutral words."""
-    n, k = bits.shape
-    first = np.array([[_first_word(kind, label) for label in (0, 1)] for kind in range(k)])
-    marked = first[np.arange(k), bits] + rng.integers(_N_WORDS, size=(n, k))
-    words = rng.integers(_N_NEUTRAL, size=(n, _N_TOKENS - 1))
-    places = rng.permuted(np.tile(np.arange(_N_TOKENS - 1), (n, 1)), axis=1)[:, :k]
-    np.put_along_axis(words, places, marked, axis=1)
-    return [" ".join(WORDS[w] for w in row) for row in words]
-
-
-def _given(vector: np.ndarray, site: Site) -> Probe:
-    return Probe(site=site, coef=vector, intercept=0.0, pattern=vector, family="given", kind="binary", target="concept")
-
-
-def _axis(shape: Shape, dimension: int) -> np.ndarray:
-    return np.eye(shape.d_model)[dimension]
-
 
 # ---- used
 
 
-def _wired_to_answer(drawn: _Drawn) -> tuple[Wiring, str]:
+def _wired_to_answer(drawn: Drawn) -> tuple[Wiring, str]:
     """The answer reads the concept, directly or by an MLP of the last block, and an unrelated property beside it."""
     by_mlp = bool(drawn.rng.random() < 0.5)
     other = drawn.copy(SECOND, COPY_2, int(drawn.rng.integers(drawn.shape.n_layers)), drawn.other_head)
     wiring = Wiring(
         copies=(drawn.concept, other, drawn.copy(THIRD, COPY_3, drawn.layer, drawn.other_head)),
-        products=(Product(drawn.last, CONCEPT, ONE, ANSWER, _NORM**2),) if by_mlp else (),
+        products=(Product(drawn.last, CONCEPT, ONE, ANSWER, NORM**2),) if by_mlp else (),
         reads={ANSWER if by_mlp else CONCEPT: drawn.reading(), COPY_2: drawn.reading() * drawn.rng.uniform(0, 0.7)},
         noise=drawn.noise,
     )
@@ -268,17 +72,17 @@ def _wired_to_answer(drawn: _Drawn) -> tuple[Wiring, str]:
 
 def used(seed: int, size: Size = CASE) -> PlantedUse:
     """One head copies the concept, and the answer is decided by it."""
-    drawn = _drawn(seed, 161, size)
+    drawn = draw_seed(seed, 161, size)
     wiring, by = _wired_to_answer(drawn)
     about = f"a concept copied by one head and {by}"
-    return _planted(drawn, seed, wiring, about, {"used": SUPPORTED, "where from": SUPPORTED})
+    return plant(drawn, seed, wiring, about, {"used": SUPPORTED, "where from": SUPPORTED})
 
 
 def one_head_of_many(seed: int, size: Size = CASE) -> PlantedUse:
     """As `used`, where pairs of heads write an unrelated property along the concept's dimension and cancel each other,
     and others write it loudly elsewhere.
     """
-    drawn = _drawn(seed, 162, size)
+    drawn = draw_seed(seed, 162, size)
     rng = drawn.rng
     wiring, by = _wired_to_answer(drawn)
     decoys = []
@@ -293,7 +97,7 @@ def one_head_of_many(seed: int, size: Size = CASE) -> PlantedUse:
         ]
     wiring = Wiring((*wiring.copies, *decoys), wiring.products, wiring.reads, wiring.noise)
     about = f"a concept copied by one head among {len(decoys)} decoys and {by}"
-    return _planted(drawn, seed, wiring, about, {"used": SUPPORTED, "where from": SUPPORTED})
+    return plant(drawn, seed, wiring, about, {"used": SUPPORTED, "where from": SUPPORTED})
 
 
 # ---- not used
@@ -301,29 +105,29 @@ def one_head_of_many(seed: int, size: Size = CASE) -> PlantedUse:
 
 def idle(seed: int, size: Size = CASE) -> PlantedUse:
     """The concept's copy is read by nothing; the answer is decided by an unrelated property, and by noise."""
-    drawn = _drawn(seed, 163, size)
+    drawn = draw_seed(seed, 163, size)
     other = drawn.copy(SECOND, ANSWER, int(drawn.rng.integers(drawn.shape.n_layers)), drawn.other_head, 2.0)
     wiring = Wiring(copies=(drawn.concept, other), reads={ANSWER: drawn.reading(2.0)}, noise=drawn.noise)
     truth = {"used": NOT_SUPPORTED, "where from": SUPPORTED}
-    return _planted(drawn, seed, wiring, "a copied concept that nothing reads, and answers that vary", truth)
+    return plant(drawn, seed, wiring, "a copied concept that nothing reads, and answers that vary", truth)
 
 
 def another_route(seed: int, size: Size = CASE) -> PlantedUse:
     """The answer follows the label nearly always, by a property of other words that arrives behind the site alone."""
-    drawn = _drawn(seed, 164, size)
+    drawn = draw_seed(seed, 164, size)
     agreement = float(drawn.rng.uniform(0.85, 1.0))
     route = drawn.copy(SECOND, ANSWER, drawn.last, drawn.other_head, 2.0)
     wiring = Wiring(copies=(drawn.concept, route), reads={ANSWER: drawn.reading(2.0)}, noise=drawn.noise)
     about = f"a copied concept that nothing reads, and answers that follow it in {agreement:.0%} by another route"
     truth = {"used": NOT_SUPPORTED, "where from": SUPPORTED}
-    return _planted(drawn, seed, wiring, about, truth, agreement=agreement)
+    return plant(drawn, seed, wiring, about, truth, agreement=agreement)
 
 
 def nonlinear(seed: int, size: Size = CASE) -> PlantedUse:
     """The answer is the product of two bits at the site. The label is that product, and linear in a copy that nothing
     reads: so the site decides the answer, and no direction in it does.
     """
-    drawn = _drawn(seed, 165, size)
+    drawn = draw_seed(seed, 165, size)
     head, strength = drawn.other_head, 1.5
     wiring = Wiring(
         copies=(
@@ -331,11 +135,11 @@ def nonlinear(seed: int, size: Size = CASE) -> PlantedUse:
             drawn.copy(SECOND, COPY_2, drawn.layer, head, strength),
             drawn.copy(THIRD, COPY_3, drawn.layer, head, strength),
         ),
-        products=(Product(drawn.last, COPY_2, COPY_3, ANSWER, _NORM**2),),
+        products=(Product(drawn.last, COPY_2, COPY_3, ANSWER, NORM**2),),
         reads={ANSWER: drawn.reading(strength**2)},
         noise=drawn.noise,
     )
-    return _planted(
+    return plant(
         drawn,
         seed,
         wiring,
@@ -355,14 +159,14 @@ def dormant(seed: int, size: Size = CASE) -> PlantedUse:
     A. Makelov, G. Lange and N. Nanda (2023), Is this the subspace you are looking for? An interpretability illusion
     for subspace activation patching.
     """
-    drawn = _drawn(seed, 166, size)
+    drawn = draw_seed(seed, 166, size)
     agreement = float(drawn.rng.uniform(0.85, 1.0)) if drawn.rng.random() < 0.5 else 0.5
     wiring = Wiring(
         copies=(drawn.concept, drawn.copy(SECOND, ANSWER, drawn.last, drawn.other_head, 2.0)),
         reads={ANSWER: drawn.reading(2.0), DORMANT: 2 * drawn.reading()},
         noise=drawn.noise / 3,
     )
-    return _planted(
+    return plant(
         drawn,
         seed,
         wiring,
@@ -370,7 +174,7 @@ def dormant(seed: int, size: Size = CASE) -> PlantedUse:
         f"{agreement:.0%} by another route",
         {"used": NOT_SUPPORTED, "where from": SUPPORTED},
         agreement=agreement,
-        probe=(_axis(drawn.shape, CONCEPT) + _axis(drawn.shape, DORMANT)) / np.sqrt(2),
+        probe=(axis(drawn.shape, CONCEPT) + axis(drawn.shape, DORMANT)) / np.sqrt(2),
     )
 
 
@@ -379,7 +183,7 @@ def read_like_noise(seed: int, size: Size = DRAW) -> PlantedUse:
 
     Dimensions differ in size, and what reads them may prefer the large ones, as in trained models.
     """
-    drawn = _drawn(seed, 167, size)
+    drawn = draw_seed(seed, 167, size)
     rng = drawn.rng
     scales = np.exp(rng.uniform(0, 1) * rng.normal(size=drawn.shape.d_model))
     # The concept's dimension is one of them, its size drawn as theirs.
@@ -392,4 +196,4 @@ def read_like_noise(seed: int, size: Size = DRAW) -> PlantedUse:
         prefers=float(rng.integers(2)),
     )
     about = f"a concept of strength {drawn.strength:.1f} that is read by random weights as noise is"
-    return _planted(drawn, seed, wiring, about, {"used": NOT_SUPPORTED})
+    return plant(drawn, seed, wiring, about, {"used": NOT_SUPPORTED})
