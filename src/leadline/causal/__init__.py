@@ -37,6 +37,8 @@ from leadline.causal.interventions import Ablate, Add, Clamp, Erase, Interventio
 from leadline.causal.neutral import NEUTRAL
 from leadline.causal.outcomes import Outcomes
 from leadline.causal.overlap import HeadOverlap, head_overlap
+from leadline.causal.patch_map import PatchMap, RankCorrelation, rank_correlation
+from leadline.causal.patching import activation_patching, attribution_patching
 from leadline.causal.plan import Bound, Plan
 from leadline.causal.silence import Silence, silence
 from leadline.causal.unembedding import Lens, Unembedded, logit_lens, read_direction
@@ -67,13 +69,17 @@ __all__ = [
     "Lens",
     "Outcomes",
     "Patch",
+    "PatchMap",
     "Plan",
+    "RankCorrelation",
     "Rotate",
     "Silence",
     "Unembedded",
     "Use",
     "VectorEffect",
     "Whitening",
+    "activation_patching",
+    "attribution_patching",
     "check_components",
     "decompose",
     "difference_interval",
@@ -94,6 +100,7 @@ __all__ = [
     "perplexity_cost",
     "prompts",
     "random_directions",
+    "rank_correlation",
     "ratio_interval",
     "read_direction",
     "run_plans",

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from leadline.models.model import Model
     from leadline.sites import Site
 
-__all__ = ["places_of", "run_plans"]
+__all__ = ["places_of", "reads_of", "run_plans", "sequences_of"]
 
 _STAGE = "interventions"
 
@@ -70,7 +70,7 @@ def run_plans(
         raise CausalError("the examples have no answers and there are no readings; nothing would be measured.")
     bounds = [plan.bind(model) for plan in plans]
     keys, places, sites = places_of(plans, bounds, examples, span)
-    sequences = _sequences(examples)
+    sequences = sequences_of(examples)
     passes = EditedPasses(
         model,
         bounds,
@@ -78,7 +78,7 @@ def run_plans(
         places,
         sequences,
         first_sites=sites,
-        readings={name: (probe, _reads(model, probe, name, examples, span)) for name, probe in probes.items()},
+        readings={name: (probe, reads_of(model, probe, name, examples, span)) for name, probe in probes.items()},
         behaviour=behaviour,
         batch_tokens=batch_tokens,
     )
@@ -144,7 +144,7 @@ def _positions(bound: Bound, examples: Examples, row: int) -> list[np.ndarray]:
         raise CausalError(f"row {row}: {error}") from error
 
 
-def _reads(model: Model, probe: Probe, name: str, examples: Examples, span: str) -> list[np.ndarray]:
+def reads_of(model: Model, probe: Probe, name: str, examples: Examples, span: str) -> list[np.ndarray]:
     """The positions that a probe pools, row by row."""
     selection = Selection.parse(probe.tokens)
     if probe.site is None:
@@ -172,7 +172,7 @@ def _reads(model: Model, probe: Probe, name: str, examples: Examples, span: str)
     return found
 
 
-def _sequences(examples: Examples) -> list[Continued]:
+def sequences_of(examples: Examples) -> list[Continued]:
     """The prompts; one for each beginning of an answer where answers are longer than a token."""
     found = []
     for row, encoded in enumerate(examples.rows):

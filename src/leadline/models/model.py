@@ -622,16 +622,19 @@ class Model:
             for tensor, data in before:
                 tensor.data = data
 
-    def run(self, batch: Batch, part: Part | None = None) -> torch.Tensor | None:
-        """Make one pass of a batch of rows through one part (the first by default), as `forward` does of token ids."""
-        with self._masked(batch.mask):
-            return self._run(part or (self.part if self.parts else None), dict(batch.arguments))
+    def run(self, batch: Batch, part: Part | None = None, *, grad: bool = False) -> torch.Tensor | None:
+        """Make one pass of a batch of rows through one part (the first by default), as `forward` does of token ids.
 
-    def _run(self, part: Part | None, arguments: dict[str, Any]) -> torch.Tensor | None:
+        With `grad` it is recorded how tensors follow from each other (`leadline.models.gradients`).
+        """
+        with self._masked(batch.mask):
+            return self._run(part or (self.part if self.parts else None), dict(batch.arguments), grad)
+
+    def _run(self, part: Part | None, arguments: dict[str, Any], grad: bool = False) -> torch.Tensor | None:
         mask = arguments.get("attention_mask")
         if mask is not None and not bool(mask[:, 0].all()) and self._hooks.wants("attn_pattern"):
             raise ModelError("attention patterns count positions from the first: pad the rows on the right.")
-        with torch.inference_mode(), evaluating(self.module):
+        with torch.inference_mode(not grad), torch.set_grad_enabled(grad), evaluating(self.module):
             if part is None:
                 positional = [arguments.pop("")] if "" in arguments else []
                 return self._tensor(self._hooks.run(lambda: self.module(*positional, **arguments)))
