@@ -9,15 +9,26 @@ from collections.abc import Callable
 from leadline.study.results import (
     BaselineResult,
     BestSite,
+    CausalEffect,
+    CausalResult,
     Confusion,
+    Contribution,
     DataSummary,
+    DoseCurve,
+    DosePoint,
     Estimate,
     Finding,
+    HeatMap,
     Histogram,
+    Measure,
+    MeasureFigure,
+    MeasureTable,
     ModelSummary,
+    NullEffects,
     Permutation,
     Points,
     Provenance,
+    RandomBand,
     Results,
     SiteResult,
     SiteTransfer,
@@ -575,6 +586,250 @@ BREAKERS = [
 ]
 
 
+def around(value: float, half: float) -> Estimate:
+    return Estimate(value=value, low=value - half, high=value + half)
+
+
+TOKENS = [" The", " city", " of", " Łódź", " is", " in", " Poland", ".", "\n", "True", " or", " false", "?"]
+
+
+def causal() -> CausalResult:
+    """Interventions at one site of a model that acts on what the probe reads."""
+    draw = random.Random(11)
+    rows = [
+        ("pattern", "Along the pattern", 2.31, 0.29, 0.02, 0.04),
+        ("direction", "Along the direction", 1.02, 0.21, 0.01, 0.02),
+        ("mean_difference", "Along the mean difference", 2.24, 0.31, 0.02, 0.06),
+        ("orthogonal", "Orthogonal, same variance", 0.08, 0.19, 0.71, 0.66),
+        ("shuffled_labels", "Probe on shuffled labels", -0.11, 0.17, 0.58, 0.55),
+        ("interchange_direction", "Exchanged along the direction", 0.88, 0.18, None, None),
+        ("interchange_pattern", "Exchanged along the pattern", 1.71, 0.26, None, None),
+        ("interchange_site", "Whole site exchanged", 3.02, 0.31, None, None),
+    ]
+    effects = [
+        CausalEffect(
+            name=name,
+            label=label,
+            explanation="Each example is moved by the gap between the classes.",
+            effect=around(value, half),
+            share=around(value / 3.36, half / 3.36),
+            flips=around(max(0.02, value / 4), 0.05),
+            kl=around(abs(value) / 6, 0.04),
+            norm=None if isotropic is None else 14.2,
+            dose=None if isotropic is None else 0.31,
+            p_isotropic=isotropic,
+            p_covariance=covariance,
+        )
+        for name, label, value, half, isotropic, covariance in rows
+    ]
+    nulls = [
+        NullEffects(of=of, kind=kind, values=[draw.gauss(0, sd) for _ in range(99)])
+        for of, scale in (("pattern", 1.0), ("direction", 0.7))
+        for kind, sd in (("isotropic", 0.18 * scale), ("covariance", 0.52 * scale))
+    ]
+    doses = [-0.4, -0.2, -0.1, -0.05, 0.0, 0.05, 0.1, 0.2, 0.4]
+    curves = []
+    for name, label, slope, price, usable in (
+        ("pattern", "Pattern", 9.0, 2.4, (-0.2, 0.2)),
+        ("direction", "Direction", 4.0, 1.5, (-0.2, 0.2)),
+        ("mean_difference", "Mean difference", 8.4, 2.6, (-0.1, 0.2)),
+    ):
+        points = [
+            DosePoint(
+                strength=x,
+                dose=x,
+                change=around(3.1 * math.tanh(slope * x / 3.1), 0.05 + 0.7 * abs(x)),
+                probability=around(1 / (1 + math.exp(-slope * x)), 0.03),
+                reading=around(24 * x, 0.6),
+                flips=around(min(0.9, abs(x) * 2), 0.04),
+                cost=around(price * x * x, 0.02 + 0.05 * abs(x)),
+                kl=around(1.6 * price * x * x, 0.02),
+            )
+            for x in doses
+        ]
+        curves.append(DoseCurve(name=name, label=label, points=points, usable=usable))
+    bands = [
+        RandomBand(
+            kind=kind,
+            doses=doses,
+            mean=[0.1 * x for x in doses],
+            low=[0.1 * x - width * abs(x) for x in doses],
+            high=[0.1 * x + width * abs(x) for x in doses],
+        )
+        for kind, width in (("isotropic", 0.9), ("covariance", 2.1))
+    ]
+    written = {(11, 4): 1.9, (9, 2): 1.2, (12, 7): 0.8, (10, 0): -0.55, (7, 3): 0.42}
+    contributions = [
+        Contribution(
+            component=f"head {layer}.{head}",
+            kind="head",
+            layer=layer,
+            difference=around(written.get((layer, head), draw.gauss(0.004, 0.02)), 0.08),
+        )
+        for layer in range(14)
+        for head in range(9)
+    ]
+    contributions += [
+        Contribution(
+            component=f"mlp {layer}",
+            kind="mlp",
+            layer=layer,
+            difference=around({10: 0.95, 13: 0.7, 2: -0.3}.get(layer, draw.gauss(0, 0.1)), 0.1),
+        )
+        for layer in range(14)
+    ]
+    contributions.append(Contribution(component="embed", kind="embed", difference=around(0.21, 0.06)))
+    sites = [f"resid_post.{i}" for i in range(14)]
+
+    def effect_at(row: int, column: int) -> float:
+        country = math.exp(-(((column - 6) / 0.7) ** 2) - ((row - 4) / 4) ** 2)
+        last = math.exp(-(((column - 12) / 0.8) ** 2) - ((row - 13) / 3.5) ** 2)
+        return 2.4 * country + 2.9 * last - 0.5 * math.exp(-((column - 3) ** 2) - ((row - 6) / 3) ** 2)
+
+    exact = [[effect_at(i, j) for j in range(len(TOKENS))] for i in range(len(sites))]
+    maps = [
+        HeatMap(
+            name=name,
+            title=title,
+            explanation=explanation,
+            sites=sites,
+            tokens=TOKENS,
+            values=[[noise * draw.gauss(0, 1) + scale * v for v in row] for row in exact],
+            n_pairs=24,
+            unit="nats",
+        )
+        for name, title, explanation, noise, scale in (
+            (
+                "activation_patching",
+                "Activation patching",
+                "Each cell is a pass of its own.",
+                0.03,
+                1.0,
+            ),
+            (
+                "attribution_patching",
+                "Attribution patching",
+                "To first order, from one backward pass.",
+                0.12,
+                0.8,
+            ),
+        )
+    ]
+    measures = [
+        Measure(
+            name="families",
+            title="Probe families at equal cost",
+            explanation="How far each family’s vector moves the answers at the same rise of perplexity.",
+            sentence="The mean difference moves the answers furthest at +10% perplexity.",
+            figures=[
+                MeasureFigure(name=name, label=label, value=around(value, 0.2), signed=True)
+                for name, label, value in (("lda", "LDA", 2.1), ("mean_difference", "mean difference", 2.2))
+            ],
+            tables=[MeasureTable(title="By family", columns=["family", "effect"], rows=[["LDA", 2.1], ["PCA", 0.3]])],
+        ),
+        Measure(
+            name="unembedding", title="Read through the unembedding", explanation="", reason="the norm is not known."
+        ),
+    ]
+    return CausalResult(
+        site="resid_post.13",
+        tokens="last",
+        prompt="{text}\nTrue or false?",
+        positive=[" true", " True"],
+        negative=[" false", " False"],
+        n_examples=64,
+        n_groups=32,
+        n_pairs=32,
+        n_random=99,
+        cosine=0.214,
+        natural=around(3.36, 0.42),
+        accuracy=around(0.81, 0.09),
+        effects=effects,
+        nulls=nulls,
+        curves=curves,
+        bands=bands,
+        cost_budget=0.1,
+        contributions=contributions,
+        n_contributions=len(contributions),
+        decomposition_error=3.1e-6,
+        heat_maps=maps,
+        measures=measures,
+        notes=["the direction was fitted on rows of other groups than those it was tried on."],
+        seconds=41.2,
+    )
+
+
+def acted() -> Results:
+    """A study with interventions and the verdicts that go with them."""
+    target = binary_target()
+    told = {
+        "used": Verdict(
+            claim="used",
+            verdict="supported",
+            sentence="The model acts on what the probe reads: its answers' log odds move by +2.31 nats [+2.02, +2.60] "
+            "along its pattern, p = 0.04, 69% of the difference between the classes.",
+            rule="supported if moving each example along the probe's pattern moves the answers",
+            figures={"effect": 2.31, "low": 2.02, "high": 2.6, "p": 0.04},
+        ),
+        "where from": Verdict(
+            claim="where from",
+            verdict="inconclusive",
+            sentence="The data do not decide whether head 11.4, head 9.2 and mlp 10 write it: ablating them takes "
+            "away 61% [38%, 84%] of what the decomposition gives them, p = 0.01.",
+            rule="supported if ablating the named heads and MLPs takes away more than 50%",
+            figures={"kept": 0.61, "low": 0.38, "high": 0.84, "p": 0.01},
+        ),
+    }
+    verdicts = [told.get(v.claim, v) for v in target.verdicts]
+    return results(target.model_copy(update={"causal": causal(), "verdicts": verdicts}))
+
+
+def breaking_causal() -> CausalResult:
+    """Interventions in which every string is hostile, and much is missing."""
+    given = causal()
+
+    def worded(i: int) -> str:
+        return BREAKERS[i % len(BREAKERS)]
+
+    return given.model_copy(
+        update={
+            "site": worded(1),
+            "tokens": worded(3),
+            "prompt": worded(4),
+            "positive": [worded(5), ""],
+            "negative": [worded(6)],
+            "behaviour_reason": worded(0),
+            "where_from_reason": worded(1),
+            "effects": [
+                e.model_copy(update={"label": worded(i), "name": worded(i), "share": None, "flips": None})
+                for i, e in enumerate(given.effects)
+            ],
+            "nulls": [n.model_copy(update={"of": worded(0)}) for n in given.nulls],
+            "curves": [
+                c.model_copy(update={"label": worded(i), "name": worded(i)}) for i, c in enumerate(given.curves)
+            ],
+            "contributions": [
+                c.model_copy(update={"component": worded(i)}) if i < len(BREAKERS) else c
+                for i, c in enumerate(given.contributions)
+            ],
+            "heat_maps": [
+                m.model_copy(
+                    update={
+                        "title": worded(i),
+                        "explanation": worded(i),
+                        "unit": worded(i),
+                        "sites": [worded(j) for j in range(len(m.sites))],
+                        "tokens": [worded(j) for j in range(len(m.tokens))],
+                        "values": [[None, *row[1:]] for row in m.values],
+                    }
+                )
+                for i, m in enumerate(given.heat_maps)
+            ],
+            "notes": BREAKERS,
+        }
+    )
+
+
 def hostile() -> Results:
     """Every string that may come from data, models or files is markup, script, emoji, right-to-left or very long."""
     target = binary_target()
@@ -594,6 +849,7 @@ def hostile() -> Results:
             ],
             "findings": [Finding(code=BREAKERS[3], severity="warning", message=b, rows=[1]) for b in BREAKERS],
             "most_wrong": [WrongText(row=i, text=b, label=b, score=1.0, group=b) for i, b in enumerate(BREAKERS)],
+            "causal": breaking_causal(),
             "tests": [
                 t.model_copy(update={"name": b, "source": b, "note": b}) for t, b in zip(target.tests, BREAKERS[1:])
             ],

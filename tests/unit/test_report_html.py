@@ -102,7 +102,7 @@ def test_ids_are_unique_and_every_link_leads_somewhere(hostile_page: Page) -> No
                 assert target.lstrip("#") in ids, target
 
 
-@pytest.mark.parametrize("make", [example.results, example.bare, example.kinds, example.hostile])
+@pytest.mark.parametrize("make", [example.results, example.bare, example.kinds, example.hostile, example.acted])
 def test_every_figure_has_words_and_values(make) -> None:  # type: ignore[no-untyped-def]
     page = Page(render_html(make()))
     figures = [a for t, a in page.tags if t == "figure"]

@@ -1,56 +1,29 @@
-"""Plotly figures of the summary's figure data.
-
-Figures are plain `plotly.graph_objects.Figure` objects in the light theme's colours, without Plotly's template, with
-lists instead of arrays, so that their JSON is short and a person can read it. Names from data pass through
-`wording.plain`, since Plotly reads markup in labels. Each trace has a `meta` with its role and key.
-
-`layout.meta` tells the page what depends on its width: `labels`, the names that stand at the right of the lines where
-there is room, and `narrow`, the ticks that fit a phone.
-"""
+"""Plotly figures of the summary's figure data: layer curves, histograms of scores, predicted against true values."""
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import plotly.graph_objects as go
 
 from leadline.report.curves import LayerCurve, Level, Series, SitePoint, hover
+from leadline.report.drawing import (
+    Drawing,
+    LegendEntry,
+    area,
+    axis_title,
+    error_bars,
+    figure_json,
+    frame,
+    polygon,
+    rule,
+)
 from leadline.report.palette import CONTROLS, KINDS, TRANSFER, colour
 from leadline.report.scores import HistogramFigure, PointsFigure
 from leadline.report.wording import count, number, plain, plural, shorten
 
 __all__ = ["Drawing", "LegendEntry", "draw_curve", "draw_histogram", "draw_points", "figure_json"]
-
-FONT = 'Inter, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif'
-_INVISIBLE = "rgba(0,0,0,0)"
-
-
-@dataclass(frozen=True)
-class LegendEntry:
-    """A line of the legend, which the page draws itself: a swatch, a name, a figure, and the traces it switches.
-
-    `colour` is a name of the palette.
-    """
-
-    title: str
-    text: str
-    colour: str
-    swatch: str
-    dash: str
-    mark: str
-    traces: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Drawing:
-    """A figure with its legend."""
-
-    figure: go.Figure
-    legend: tuple[LegendEntry, ...]
 
 
 @dataclass(frozen=True)
@@ -62,22 +35,6 @@ class _Look:
     @property
     def band(self) -> str:
         return f"{self.colour}-band"
-
-
-def figure_json(figure: go.Figure) -> str:
-    """The figure as JSON for a script element: no byte in it can end the element or open a comment."""
-    text = json.dumps(_clean(figure.to_plotly_json()), allow_nan=False, separators=(",", ":"))
-    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
-
-
-def _clean(value: object) -> object:
-    if isinstance(value, dict):
-        return {str(k): _clean(v) for k, v in value.items() if k != "template"}
-    if isinstance(value, (list, tuple)):
-        return [_clean(v) for v in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
 
 
 def draw_curve(curve: LayerCurve) -> Drawing:
@@ -125,8 +82,8 @@ class _Canvas:
         self.labels.append({"y": y, "text": plain(text, 30), "colour": colour(name)})
 
     def null_band(self, null: Series) -> None:
-        xs, ys = _polygon([(p.x, p.null_low, p.null_high) for p in null.points])
-        index = self._add(_area(xs, ys, colour("null-band")), "null", "null")
+        xs, ys = polygon([(p.x, p.null_low, p.null_high) for p in null.points])
+        index = self._add(area(xs, ys, colour("null-band")), "null", "null")
         self._entries["null"] = LegendEntry(
             "labels shuffled: each site, 95%", "", "null-band", "area", "solid", "", (index,)
         )
@@ -146,9 +103,9 @@ class _Canvas:
         )
 
     def band(self, series: Series, look: _Look) -> None:
-        xs, ys = _polygon([(p.x, p.quantity.low, p.quantity.high) for p in series.points])
+        xs, ys = polygon([(p.x, p.quantity.low, p.quantity.high) for p in series.points])
         if xs and series.connected:
-            self._bands[series.key] = self._add(_area(xs, ys, colour(look.band)), "band", series.key)
+            self._bands[series.key] = self._add(area(xs, ys, colour(look.band)), "band", series.key)
 
     def level(self, level: Level, slot: float, look: _Look) -> None:
         figure = level.quantity
@@ -166,7 +123,7 @@ class _Canvas:
                 "color": colour(look.colour),
                 "line": {"width": 1.6, "color": colour(look.colour)},
             },
-            error_y=_error([None, figure.high - value], [None, value - figure.low], look.colour)  # type: ignore[operator]
+            error_y=error_bars([None, figure.high - value], [None, value - figure.low], look.colour)  # type: ignore[operator]
             if known
             else None,
             hoverinfo="text",
@@ -232,7 +189,7 @@ class _Canvas:
                 "color": colour("paper"),
                 "line": {"width": 2.4, "color": colour("ink")},
             },
-            error_y=_error([figure.high - figure.value], [figure.value - figure.low], "ink")  # type: ignore[operator]
+            error_y=error_bars([figure.high - figure.value], [figure.value - figure.low], "ink")  # type: ignore[operator]
             if known
             else None,
             customdata=[plain(point.site)],
@@ -250,15 +207,15 @@ class _Canvas:
 
     def drawing(self) -> Drawing:
         curve = self.curve
-        layout = _layout(400, top=26)
+        layout = frame(400, top=26)
         shapes, annotations = [], []
         if curve.chance is not None:
-            shapes.append(_rule(y=curve.chance, name="ink-2"))
+            shapes.append(rule(y=curve.chance, name="ink-2"))
             self._label(curve.chance, f"chance {number(curve.chance)}", "ink-2")
         if self.slots:
-            shapes.append(_rule(x=curve.x.high + 0.022 * (curve.x.high - curve.x.low or 1.0), name="line"))
+            shapes.append(rule(x=curve.x.high + 0.022 * (curve.x.high - curve.x.low or 1.0), name="line"))
         if curve.chosen is not None:
-            shapes.append(_rule(x=curve.chosen.x, name="line-strong", dash="2px,3px"))
+            shapes.append(rule(x=curve.chosen.x, name="line-strong", dash="2px,3px"))
             annotations.append(
                 {
                     "x": curve.chosen.x,
@@ -283,7 +240,7 @@ class _Canvas:
             tickvals=[t for t, _ in curve.x.ticks],
             ticktext=[s for _, s in curve.x.ticks],
             showgrid=False,
-            title=_title("layer"),
+            title=axis_title("layer"),
         )
         layout["yaxis"].update(
             range=[curve.y.low, curve.y.high],
@@ -331,21 +288,21 @@ def draw_histogram(figure: HistogramFigure) -> Drawing:
     size = max(top, bottom, 1)
     step = _step(size)
     ticks = list(range(-step * (bottom // step), top + 1, step))
-    layout = _layout(320)
+    layout = frame(320)
     layout.update(barmode="overlay", bargap=0)
-    layout["xaxis"].update(title=_title("out-of-fold score"), showgrid=False, nticks=9)
+    layout["xaxis"].update(title=axis_title("out-of-fold score"), showgrid=False, nticks=9)
     layout["yaxis"].update(
         tickvals=ticks,
         ticktext=[count(abs(t)) for t in ticks],
         range=[-1.22 * max(bottom, 0.15 * size), 1.22 * max(top, 0.15 * size)],
-        title=_title("rows"),
+        title=axis_title("rows"),
         zeroline=True,
         zerolinecolor=colour("ink-2"),
         zerolinewidth=1,
     )
     if figure.bars and figure.bars[0].low < 0 < figure.bars[-1].high:
         # Decisions are taken at a score of 0.
-        layout["shapes"] = [_rule(x=0, name="ink-2", dash="2px,3px")]
+        layout["shapes"] = [rule(x=0, name="ink-2", dash="2px,3px")]
     up, down = (plural(sum(n), "row") for n in ([b.positive for b in figure.bars], [b.negative for b in figure.bars]))
     layout["annotations"] = [
         _corner(f"↑ {plain(figure.positive, 28)}, {up}", 1.0, "top", "probe"),
@@ -366,7 +323,7 @@ def draw_points(figure: PointsFigure) -> Drawing:
         hovertemplate="row %{customdata}<br>true %{x:.4~g}<br>predicted %{y:.4~g}<extra></extra>",
         meta={"role": "points", "key": shorten(figure.column, 120)},
     )
-    layout = _layout(400)
+    layout = frame(400)
     layout["shapes"] = [
         {
             "type": "line",
@@ -378,7 +335,7 @@ def draw_points(figure: PointsFigure) -> Drawing:
         }
     ]
     for axis, title in (("xaxis", f"true {column}"), ("yaxis", f"predicted {column}")):
-        layout[axis].update(range=[figure.low, figure.high], title=_title(title), nticks=6)
+        layout[axis].update(range=[figure.low, figure.high], title=axis_title(title), nticks=6)
     layout["yaxis"].update(scaleanchor="x", constrain="domain")
     layout["xaxis"].update(constrain="domain")
     return Drawing(go.Figure(data=[trace], layout=layout), ())
@@ -402,56 +359,6 @@ def _looks(curve: LayerCurve) -> dict[str, _Look]:
     return looks
 
 
-def _polygon(
-    edges: Sequence[tuple[float, float | None, float | None]],
-) -> tuple[list[float | None], list[float | None]]:
-    """The outline of a band, one closed piece for each run of places that have both edges."""
-    xs: list[float | None] = []
-    ys: list[float | None] = []
-    run: list[tuple[float, float, float]] = []
-
-    def close() -> None:
-        if len(run) > 1:
-            if xs:
-                xs.append(None)
-                ys.append(None)
-            xs.extend([x for x, _, _ in run] + [x for x, _, _ in reversed(run)])
-            ys.extend([high for _, _, high in run] + [low for _, low, _ in reversed(run)])
-        run.clear()
-
-    for x, low, high in edges:
-        if low is None or high is None:
-            close()
-        else:
-            run.append((x, low, high))
-    close()
-    return xs, ys
-
-
-def _area(xs: list[float | None], ys: list[float | None], fill: str) -> go.Scatter:
-    return go.Scatter(
-        x=xs,
-        y=ys,
-        mode="lines",
-        fill="toself",
-        fillcolor=fill,
-        line={"width": 0, "color": _INVISIBLE},
-        hoverinfo="skip",
-    )
-
-
-def _error(up: list[float | None], down: list[float | None], name: str) -> dict[str, object]:
-    return {"type": "data", "array": up, "arrayminus": down, "color": colour(name), "thickness": 1.5, "width": 3}
-
-
-def _rule(*, x: float | None = None, y: float | None = None, name: str, dash: str = "solid") -> dict[str, object]:
-    """A line across the whole plot, under the traces."""
-    line = {"color": colour(name), "width": 1, "dash": dash}
-    if x is not None:
-        return {"type": "line", "layer": "below", "x0": x, "x1": x, "y0": 0, "y1": 1, "yref": "paper", "line": line}
-    return {"type": "line", "layer": "below", "y0": y, "y1": y, "x0": 0, "x1": 1, "xref": "paper", "line": line}
-
-
 def _corner(text: str, y: float, anchor: str, name: str) -> dict[str, object]:
     return {
         "x": 0.01,
@@ -466,43 +373,8 @@ def _corner(text: str, y: float, anchor: str, name: str) -> dict[str, object]:
     }
 
 
-def _title(text: str) -> dict[str, object]:
-    return {"text": text, "standoff": 8, "font": {"size": 12.5}}
-
-
 def _step(size: int) -> int:
     """A round step that gives three or four ticks to each side."""
     raw = size / 3
     unit = 10 ** max(0, math.floor(math.log10(raw))) if raw >= 1 else 1
     return max(1, int(next(m * unit for m in (1, 2, 5, 10) if m * unit >= raw)))
-
-
-def _layout(height: int, top: int = 8) -> dict[str, Any]:
-    """The frame that all figures share: no template, no title (the page has it), nothing that traps a scroll."""
-    axis = {
-        "fixedrange": True,
-        "gridcolor": colour("line"),
-        "zeroline": False,
-        "linecolor": colour("line-strong"),
-        "tickcolor": colour("line-strong"),
-        "automargin": True,
-    }
-    return {
-        "height": height,
-        "margin": {"l": 8, "r": 12, "t": top, "b": 8},
-        "font": {"family": FONT, "size": 12.5, "color": colour("ink-2")},
-        "paper_bgcolor": _INVISIBLE,
-        "plot_bgcolor": _INVISIBLE,
-        "showlegend": False,
-        "hovermode": "closest",
-        "dragmode": False,
-        "hoverlabel": {
-            "bgcolor": colour("paper"),
-            "bordercolor": colour("line-strong"),
-            "font": {"color": colour("ink"), "size": 12.5, "family": FONT},
-            "align": "left",
-        },
-        "xaxis": {**axis, "showline": True, "ticks": "outside", "ticklen": 4},
-        "yaxis": {**axis, "showline": False, "ticks": ""},
-        "template": {},
-    }

@@ -18,6 +18,9 @@ import jinja2
 from markupsafe import Markup
 
 from leadline.report import palette
+from leadline.report.causal import CausalSummary
+from leadline.report.causal_figures import draw_doses, draw_effects
+from leadline.report.causal_maps import draw_bars, draw_heat
 from leadline.report.curves import LayerCurve
 from leadline.report.figures import Drawing, LegendEntry, draw_curve, draw_histogram, draw_points, figure_json
 from leadline.report.summary import Summary, TargetSummary, summarise
@@ -47,6 +50,17 @@ class FigureView:
 
 
 @dataclass(frozen=True)
+class CausalView:
+    """The figures of interventions, drawn."""
+
+    effects: FigureView | None
+    doses: FigureView | None
+    bars: FigureView | None
+    heads: FigureView | None
+    maps: tuple[FigureView, ...]
+
+
+@dataclass(frozen=True)
 class TargetView:
     """A target with its figures drawn."""
 
@@ -55,6 +69,7 @@ class TargetView:
     histogram: FigureView | None
     points: tuple[FigureView, ...]
     transfers: tuple[FigureView | None, ...]
+    causal: CausalView | None
 
 
 def render_html(results: Results) -> str:
@@ -119,7 +134,29 @@ def _target(target: TargetSummary) -> TargetView:
         histogram,
         points,
         tuple(None if t.curve is None else _curve_view(f"{key}-{t.curve.key}", t.curve) for t in target.tests),
+        _causal(key, target.causal) if target.causal is not None else None,
     )
+
+
+def _causal(key: str, c: CausalSummary) -> CausalView:
+    effects = doses = bars = heads = None
+    if c.effects is not None:
+        e = c.effects
+        effects = _view(f"{key}-effects", "effects", "Effects on the answers", e.description, draw_effects(e), e.table)
+    if c.doses is not None:
+        d = c.doses
+        doses = _view(f"{key}-doses", "doses", "Dose and response", d.description, draw_doses(d), d.table, d.note)
+    if c.bars is not None:
+        b = c.bars
+        bars = _view(f"{key}-components", "bars", "Largest parts", b.description, draw_bars(b), b.table, b.note)
+    if c.heads is not None:
+        h = c.heads
+        heads = _view(f"{key}-heads", "map", h.title, h.description, draw_heat(h), h.table)
+    maps = tuple(
+        _view(f"{key}-map-{i}", "map", m.title, m.description, draw_heat(m), m.table, m.explanation)
+        for i, m in enumerate(c.maps, start=1)
+    )
+    return CausalView(effects, doses, bars, heads, maps)
 
 
 def _curve_view(key: str, curve: LayerCurve) -> FigureView:

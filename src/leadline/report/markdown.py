@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
+from leadline.report.causal import CausalSummary
 from leadline.report.summary import Summary, TargetSummary, summarise
 from leadline.report.tables import Table, texts
 from leadline.report.wording import plural, shorten
 from leadline.study.results import Results
 
 __all__ = ["render_markdown"]
+
+# Components in the table; results.json has them all.
+_COMPONENTS = 8
 
 
 def render_markdown(results: Results) -> str:
@@ -45,10 +50,29 @@ def _target(target: TargetSummary) -> list[str]:
         lines += ["### Further evidence", ""]
         lines += [f"- **{_text(m.title)}.** {_text(m.sentence)}" for m in taken if m.sentence]
         lines += [""]
+    if target.causal is not None:
+        lines += _causal(target.causal)
     for test in target.tests:
         lines += [f"### On {_text(test.name)}, {plural(test.n_rows, 'row')}", "", *_table(test.metrics)]
         lines += [f"{_text(r)}\n" for r in (*test.remarks, *([test.note] if test.note else []))]
     return lines
+
+
+def _causal(found: CausalSummary) -> list[str]:
+    lines = ["### Does the model act on it?", "", *(f"- {k}: {_text(v)}" for k, v in found.facts), ""]
+    if found.behaviour_reason:
+        lines += [f"No behaviour was measured: {_text(found.behaviour_reason)}", ""]
+    if found.effects is not None:
+        lines += _table(found.effects.table)
+    if found.doses is not None and found.doses.note:
+        lines += [_text(found.doses.note), ""]
+    if found.where_from_reason:
+        lines += [f"No score was decomposed: {_text(found.where_from_reason)}", ""]
+    if found.bars is not None:
+        table = found.bars.table
+        lines += [_text(found.bars.note), "", *_table(replace(table, rows=table.rows[:_COMPONENTS]))]
+    taken = [f"- **{_text(m.title)}.** {_text(m.sentence)}" for m in found.measures if m.sentence and not m.reason]
+    return [*lines, *taken, *([""] if taken else [])]
 
 
 def _table(table: Table) -> list[str]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import yaml
 
+from leadline.report.causal import CausalSummary, causal_summary
 from leadline.report.claims import Claim, caution, claims, convergence, finding, how_sure
 from leadline.report.curves import LayerCurve, layer_curves, transfer_curve
 from leadline.report.ladders import Ladder, control_ladder, gain_ladder
@@ -151,6 +152,7 @@ class TargetSummary:
     wrong: tuple[WrongRow, ...]
     tests: tuple[TestSummary, ...]
     measures: tuple[MeasureSummary, ...]
+    causal: CausalSummary | None
     sites: Table
     warnings: tuple[Notice, ...]
     notes: tuple[Notice, ...]
@@ -381,6 +383,7 @@ def _target(results: Results, target: TargetResult, index: int) -> TargetSummary
         wrong=tuple(_wrong(target, w) for w in target.most_wrong),
         tests=tuple(_test(target, t, i) for i, t in enumerate(target.tests, start=1)),
         measures=measures(target.measures),
+        causal=causal_summary(target.causal) if target.causal is not None else None,
         sites=sites_table(target),
         warnings=tuple(n for n in notices if n.severity == "warning"),
         notes=tuple(n for n in notices if n.severity != "warning"),

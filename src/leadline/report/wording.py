@@ -19,12 +19,14 @@ __all__ = [
     "metric_title",
     "number",
     "p_text",
+    "percent",
     "plain",
     "plural",
     "quantity",
     "quoted",
     "sentence_start",
     "shorten",
+    "visible",
 ]
 
 DASH = "–"
@@ -122,6 +124,17 @@ def p_text(p: float | None) -> str:
 _SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
+def percent(share: float | None, *, sign: bool = False) -> str:
+    """A share in percent, with a digit after the point below ten: `43%`, `+2.5%`, `−12%`, and `×1,200` far above."""
+    if share is None or not math.isfinite(share):
+        return DASH
+    if abs(share) >= 10:
+        return f"×{1 + share:,.0f}" if sign and share < 1e6 else f"×{1 + share:.1e}" if sign else f"{share:,.0%}"
+    text = f"{abs(share):.1%}" if abs(share) < 0.0995 else f"{abs(share):.0%}"
+    zero = not text.strip("%.0")
+    return (MINUS if share < 0 and not zero else "+" if sign and not zero else "") + text
+
+
 def plain_number(value: float | None) -> str:
     """A parameter such as a penalty, in as few digits as it needs: `0.01`, `1`, `1e-05`."""
     return DASH if value is None else f"{value:.4g}"
@@ -188,6 +201,21 @@ def shorten(text: str, limit: int) -> str:
     """Cut to `limit` characters, on one line, with an ellipsis; control and bidirectional marks are dropped."""
     flat = " ".join(_UNSEEN.sub("", text).split())
     return flat if len(flat) <= limit else flat[: limit - 1].rstrip() + "…"
+
+
+def visible(token: str, *, spaces: bool = True) -> str:
+    """A token with what cannot be seen made visible: `␣` for a space, `⏎` for a new line, `⇥` for a tab, `∅` for none.
+
+    With `spaces=False`, as for a sentence, only those at its ends are marked.
+    """
+    text = token.replace("\r\n", "⏎").replace("\n", "⏎").replace("\r", "⏎").replace("\t", "⇥")
+    if spaces:
+        text = text.replace(" ", "␣")
+    else:
+        inner = text.strip(" ")
+        start = len(text) - len(text.lstrip(" "))
+        text = "␣" * start + inner + "␣" * (len(text) - start - len(inner))
+    return text or "∅"
 
 
 def quoted(name: str, limit: int = 60) -> str:

@@ -115,15 +115,20 @@
     if (plot.element.dataset.kind === "points") {
       layout.width = Math.min(width, Math.round(520 * scale));
       layout.height = Math.max(250, Math.round(layout.width * 0.94));
-    } else if (width < narrowAt) {
+    } else if (width < narrowAt && !meta.keep) {
       layout.height = Math.round(layout.height * 0.82);
     }
     if (meta.labels && width >= 700) {
       layout.annotations = (layout.annotations || []).concat(placeLabels(layout, meta.labels, scale));
     }
     if (meta.narrow && width < narrowAt) {
-      layout.xaxis.tickvals = meta.narrow.tickvals;
-      layout.xaxis.ticktext = meta.narrow.ticktext;
+      if (meta.narrow.tickvals) {
+        layout.xaxis.tickvals = meta.narrow.tickvals;
+        layout.xaxis.ticktext = meta.narrow.ticktext;
+      }
+      if (meta.narrow.height) layout.height = Math.round(meta.narrow.height * scale);
+      ["xaxis", "yaxis"].forEach(function (axis) { Object.assign(layout[axis], meta.narrow[axis] || {}); });
+      layout.annotations = (layout.annotations || []).concat(meta.narrow.annotations || []);
     }
     figure.data.forEach(function (trace, i) { if (plot.hidden[i]) trace.visible = false; });
     plot.drawnAt = width;
