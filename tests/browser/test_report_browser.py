@@ -153,7 +153,7 @@ def frames(page: Any, count: int = 4) -> None:
         page.evaluate("new Promise(done => requestAnimationFrame(() => done()))")
 
 
-@pytest.mark.parametrize("make", [example.results, both, example.bare, example.kinds, example.hostile])
+@pytest.mark.parametrize("make", [example.results, both, example.bare, example.kinds, example.hostile, example.acted])
 def test_it_opens_quietly_and_asks_for_nothing(show: Callable[..., Opened], make: Callable[[], Results]) -> None:
     opened = show(make)
     assert opened.complaints == []
@@ -219,6 +219,60 @@ def test_the_figures_show_the_results_values(show: Callable[..., Opened]) -> Non
         assert scatter["y"] == points.predicted
 
 
+def test_interventions_show_the_results_values(show: Callable[..., Opened]) -> None:
+    causal = example.causal()
+    page = show(example.acted).page
+    effects = drawn(page, "target-1-effects")
+    for effect in causal.effects:
+        assert effects[("effect", effect.name)]["x"] == [effect.effect.value]
+    for null in causal.nulls:
+        assert effects[(f"null_{null.kind}", null.of)]["x"] == null.values
+    doses = drawn(page, "target-1-doses")
+    for curve in causal.curves:
+        assert doses[("dose", curve.name)]["y"] == [p.change.value for p in curve.points]
+    cells = page.evaluate("document.querySelector('#target-1-map-1 .canvas').data[0].z.map(r => Array.from(r))")
+    assert cells == causal.heat_maps[0].values
+    # The table behind the map has the same numbers, to be read without seeing it.
+    page.evaluate("document.querySelectorAll('#target-1-causal details').forEach(d => d.open = true)")
+    values = page.evaluate(
+        "[...document.querySelectorAll('#target-1-map-1-table tbody tr')].map("
+        "r => [...r.querySelectorAll('data')].map(d => +d.value))"
+    )
+    assert values == causal.heat_maps[0].values
+
+
+@pytest.mark.parametrize("width", [320, 390, 1280])
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_names_of_interventions_stay_in_the_figure_and_apart(
+    show: Callable[..., Opened], width: int, theme: str
+) -> None:
+    page = show(example.acted, width=width, theme=theme).page
+    boxes = page.evaluate(
+        """() => { const plot = document.querySelector('#target-1-effects .canvas');
+          const room = plot.getBoundingClientRect();
+          const texts = [...plot.querySelectorAll('.annotation-text-g, .ytick text')];
+          const found = texts.map(e => e.getBoundingClientRect());
+          return found.map(b => [b.left - room.left, room.right - b.right, b.top, b.bottom]); }"""
+    )
+    narrow = width < 560
+    assert len(boxes) == 1 + len(example.causal().effects) * (1 if narrow else 2)
+    assert all(left >= -1 and right >= -1 for left, right, _, _ in boxes)
+    if narrow:
+        tops = sorted((top, bottom) for _, _, top, bottom in boxes)
+        assert all(bottom <= after + 2 for (_, bottom), (after, _) in itertools.pairwise(tops))
+
+
+def test_zero_of_a_map_is_neutral_and_its_ends_are_opposite(show: Callable[..., Opened]) -> None:
+    for theme, ends in (("light", ["#b04d08", "#eef2f5", "#15599a"]), ("dark", ["#f2a36d", "#1c262f", "#6db2f6"])):
+        page = show(example.acted, theme=theme).page
+        axis = page.evaluate(
+            "(() => { const a = document.querySelector('#target-1-map-1 .canvas').layout.coloraxis; "
+            "return [a.cmin, a.cmax, a.colorscale.map(s => s[1])]; })()"
+        )
+        assert axis[0] == -axis[1]
+        assert axis[2] == ends
+
+
 def test_marks_stand_where_the_values_are(show: Callable[..., Opened]) -> None:
     """Read back from pixels: the chosen site's mark is where the axes say that its value is."""
     page = show(example.results).page
@@ -267,7 +321,7 @@ def test_a_legend_entry_switches_its_line(show: Callable[..., Opened]) -> None:
     assert page.evaluate(visible) == [True, True]
 
 
-@pytest.mark.parametrize("make", [both, example.hostile])
+@pytest.mark.parametrize("make", [both, example.hostile, example.acted])
 def test_nothing_sticks_out_at_any_width(show: Callable[..., Opened], make: Callable[[], Results]) -> None:
     page = show(make, width=WIDTHS[0]).page
     page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
@@ -277,7 +331,7 @@ def test_nothing_sticks_out_at_any_width(show: Callable[..., Opened], make: Call
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         # Figures were drawn again: they fill the room that they have, and no more.
         rooms = page.evaluate(
-            "[...document.querySelectorAll('.plot-curve:not([hidden]) .canvas')].map("
+            "[...document.querySelectorAll('.plot:not(.plot-points):not([hidden]) .canvas')].map("
             "c => [c.clientWidth, c.querySelector('.main-svg').getBoundingClientRect().width])"
         )
         assert all(abs(room - taken) <= 1 for room, taken in rooms), (width, rooms)
@@ -326,9 +380,10 @@ CONTRAST = """
 """
 
 
+@pytest.mark.parametrize("make", [both, example.acted])
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_all_text_has_contrast(show: Callable[..., Opened], theme: str) -> None:
-    page = show(both, theme=theme).page
+def test_all_text_has_contrast(show: Callable[..., Opened], theme: str, make: Callable[[], Results]) -> None:
+    page = show(make, theme=theme).page
     ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert (ground == "rgb(15, 21, 27)") == (theme == "dark")
     assert page.evaluate(CONTRAST) == {}
