@@ -210,7 +210,7 @@ def _doses(result: CausalResult) -> DosesFigure:
     if usable and result.cost_budget is not None:
         note = (
             f"Usable is the range of doses at which the perplexity of neutral text rises by at most "
-            f"{percent(result.cost_budget)}: {'; '.join(usable)}. Marks outside it are open."
+            f"{percent(result.cost_budget)}: {'; '.join(usable)}."
         )
         description += f" {note}"
     return DosesFigure(curves, tuple(result.bands), budget, description, note, doses_table(curves, result.bands))

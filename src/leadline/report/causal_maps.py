@@ -112,7 +112,7 @@ def draw_heat(figure: HeatFigure) -> Drawing:
     layout = frame(min(max(18 * n, 150), 440) + 92)
     step = max(1, math.ceil(n / 16))
     ys = [i for i in range(n) if i % step == 0 and (i + step <= n - 1 or i == n - 1)] + ([n - 1] if n > 1 else [])
-    every = max(1, math.ceil(k / 24))
+    every = max(1, math.ceil(k / (12 if figure.column_title == "head" else 24)))
     xs = list(range(k - 1, -1, -every))[::-1]
     turned = max((len(c) for c in figure.columns), default=0) * len(xs) > 34
     layout["yaxis"].update(
@@ -131,6 +131,9 @@ def draw_heat(figure: HeatFigure) -> Drawing:
         range=[-0.5, k - 0.5],
         title=axis_title(figure.column_title),
     )
+    if figure.columns[-1] == "MLP" and k > 1:
+        # The last column holds no head.
+        layout["shapes"] = [{**rule(x=k - 1.5, name="line-strong"), "layer": "above"}]
     layout["coloraxis"] = {
         "cmin": -figure.limit,
         "cmax": figure.limit,

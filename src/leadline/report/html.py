@@ -145,7 +145,8 @@ def _causal(key: str, c: CausalSummary) -> CausalView:
         effects = _view(f"{key}-effects", "effects", "Effects on the answers", e.description, draw_effects(e), e.table)
     if c.doses is not None:
         d = c.doses
-        doses = _view(f"{key}-doses", "doses", "Dose and response", d.description, draw_doses(d), d.table, d.note)
+        note = f"{d.note} Marks outside it are open." if d.note else ""
+        doses = _view(f"{key}-doses", "doses", "Dose and response", d.description, draw_doses(d), d.table, note)
     if c.bars is not None:
         b = c.bars
         bars = _view(f"{key}-components", "bars", "Largest parts", b.description, draw_bars(b), b.table, b.note)
