@@ -233,7 +233,7 @@ WRONG = [
     ("model: m\ndata: city-facts\ncausal: {positive: a, negative: ''}\n", 3, ["an answer is empty"]),
     ("model: m\ndata: city-facts\ncausal: {doses: [0.1, -1]}\n", 3, ["causal.doses", "-1 is no dose"]),
     ("model: m\ndata: city-facts\ncausal: {site: resid_pots.3}\n", 3, ["causal.site", "'resid_post'"]),
-    ("model: m\ndata: city-facts\ncausal: {tokens: 'regex:a'}\n", 3, ["causal.tokens", "within the row's text"]),
+    ("model: m\ndata: city-facts\ncausal: {tokens: lst}\n", 3, ["causal.tokens", "Did you mean 'last'?"]),
     ("model: m\ndata: city-facts\ncausal: {parts: [dose]}\n", 3, ["causal.parts", "Did you mean 'doses'?"]),
     ("model: m\ndata: city-facts\ncausal: {random_directions: 9}\n", 3, ["random_directions", "at least 19"]),
     ("model: m\ndata: data/citis.csv\n", 2, ["no file 'data/citis.csv'", "Did you mean 'cities.csv'?"]),

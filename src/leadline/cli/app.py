@@ -11,7 +11,7 @@ from typing import Any
 from cyclopts import App, CycloptsError, Parameter
 
 from leadline import __version__
-from leadline.cli import bench, datasets, demo, doctor, extract, models, report, run, score, sweep, transfer
+from leadline.cli import bench, causal, datasets, demo, doctor, extract, models, report, run, score, sweep, transfer
 from leadline.cli.output import complain
 from leadline.errors import LeadlineError
 
@@ -19,7 +19,7 @@ __all__ = ["main"]
 
 OK, BUG, USER_ERROR, INTERRUPTED = 0, 1, 2, 130
 
-_VERBS = (demo, run, extract, sweep, transfer, score, report, models, datasets, bench, doctor)
+_VERBS = (demo, run, extract, sweep, transfer, causal, score, report, models, datasets, bench, doctor)
 # These keep what they finished and find it again.
 _RESUMABLE = ("demo", "run", "extract")
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
-from leadline.errors import ActivationsError, SiteError, did_you_mean
+from leadline.errors import SiteError, did_you_mean
 from leadline.sites import Site
 
 __all__ = ["CAUSAL_FAMILIES", "CAUSAL_PARTS", "CausalConfig"]
@@ -50,7 +50,7 @@ class CausalConfig(BaseModel):
     positive, negative : the answers that go with either class, as continuations of the prompt, mostly with the space
         before them (`" true"`). Without answers no behaviour is measured, and "used" is not tested.
     positive_column, negative_column : columns of the data that hold each row's own answers instead.
-    tokens : where the stream is edited, within the row's text: `last`, `all`, `-3:` …
+    tokens : of the row's text, where the stream is edited: the `last`, the `first`, or `all`.
     site : by default the site that the sweep chose.
     examples : how many rows, of a fold that the tried direction was not fitted on.
     random_directions : of each kind, for the p-values.
@@ -67,7 +67,7 @@ class CausalConfig(BaseModel):
     negative: Answers = ()
     positive_column: str | None = None
     negative_column: str | None = None
-    tokens: str = "last"
+    tokens: Literal["last", "first", "all"] = "last"
     site: str | None = None
     examples: int = Field(default=64, ge=12)
     random_directions: int = Field(default=99, ge=19)
@@ -109,21 +109,6 @@ class CausalConfig(BaseModel):
             return Site.parse(site).name
         except SiteError as error:
             raise ValueError(str(error)) from error
-
-    @field_validator("tokens")
-    @classmethod
-    def _tokens(cls, tokens: str) -> str:
-        from leadline.activations.selection_grammar import parse_selection
-
-        try:
-            _, rule = parse_selection(tokens)
-        except ActivationsError as error:
-            raise ValueError(str(error)) from error
-        if ":" in rule.text and rule.text.split(":")[0] in ("role", "regex", "span"):
-            raise ValueError(
-                f"'{tokens}' looks for tokens by its own rule; within the row's text give last, all or -3:"
-            )
-        return tokens
 
     @model_validator(mode="after")
     def _whole(self) -> CausalConfig:

@@ -19,6 +19,7 @@ from leadline.evidence.multiplicity import benjamini_yekutieli
 from leadline.evidence.permutation import PermutationTest
 from leadline.evidence.site_fits import SiteOutcome
 from leadline.evidence.transfer import HeldOut
+from leadline.evidence.verdict import Verdict
 from leadline.models import Model
 from leadline.probes import Status
 from leadline.study import results as schema
@@ -153,6 +154,17 @@ def q_values(sweeps: Mapping[str, Sweep]) -> dict[str, float]:
     return dict(zip(known, map(float, benjamini_yekutieli(list(known.values()))), strict=True))
 
 
+def verdict_of(v: Verdict) -> schema.Verdict:
+    """A verdict for the schema."""
+    return schema.Verdict(
+        claim=v.claim,  # type: ignore[arg-type]
+        verdict=v.verdict,  # type: ignore[arg-type]
+        sentence=v.sentence,
+        rule=v.rule,
+        figures={name: _number(value) for name, value in v.figures.items()},
+    )
+
+
 def target_result(
     data: Dataset,
     target: Target,
@@ -243,16 +255,7 @@ def target_result(
             )
             for b in sweep.baselines
         ],
-        verdicts=[
-            schema.Verdict(
-                claim=v.claim,  # type: ignore[arg-type]
-                verdict=v.verdict,  # type: ignore[arg-type]
-                sentence=v.sentence,
-                rule=v.rule,
-                figures={name: _number(value) for name, value in v.figures.items()},
-            )
-            for v in sweep.verdicts
-        ],
+        verdicts=[verdict_of(v) for v in sweep.verdicts],
         findings=findings,
         histogram=_histogram(chosen.scores[:, 0], y) if binary else None,
         points=_points(data, sweep) if target.kind == "continuous" else [],

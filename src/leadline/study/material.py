@@ -23,7 +23,7 @@ from leadline.study.config import DEFAULT_SITES, StudyConfig
 from leadline.study.surface import surface_arrays
 from leadline.study.sweep import OneSite, labels_of
 
-__all__ = ["Material", "read_material"]
+__all__ = ["Material", "data_activations", "read_material"]
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def read_material(
     events: EventSink,
 ) -> Material:
     """Run the model over all that the study asks for, into stores under `folder`."""
-    sites = model.sites(model.default_sites if config.sites == DEFAULT_SITES else config.sites)
+    sites = _sites(config, model)
     store = _Stores(folder, model, events)
     acts = store.extract("data", data, sites, config.tokens)
     text_controls = tuple(c for c in TEXT_CONTROLS if c in config.controls)
@@ -79,6 +79,15 @@ def read_material(
         surface={name: values[data.train_rows] for name, values in surface.items()},
         masked=masked,
     )
+
+
+def data_activations(config: StudyConfig, model: Model, data: Dataset, folder: Path, events: EventSink) -> Activations:
+    """The study's own activations: those that a run left under `folder`, or read again."""
+    return _Stores(folder, model, events).extract("data", data, _sites(config, model), config.tokens)
+
+
+def _sites(config: StudyConfig, model: Model) -> tuple[Site, ...]:
+    return model.sites(model.default_sites if config.sites == DEFAULT_SITES else config.sites)
 
 
 def _sources(

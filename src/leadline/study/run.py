@@ -33,11 +33,13 @@ from leadline.probes import FAMILIES, Family, Probe, ProbeSet
 from leadline.probes.adapt import family_for
 from leadline.report import write_report
 from leadline.study import describe
+from leadline.study.causal import add_causal
 from leadline.study.config import DataConfig, StudyConfig, load_config
 from leadline.study.events import EventLog, StageClock
 from leadline.study.material import read_material
 from leadline.study.results import Provenance, Results, TargetResult
 from leadline.study.sweep import fold_findings, labels_of, leak_findings, matching_target, test_rows
+from leadline.study.written import write_results
 
 __all__ = ["Study", "run_study"]
 
@@ -100,6 +102,12 @@ def run_study(
         for name in ("results.json", "report.html"):
             (folder / name).unlink(missing_ok=True)
         results, sweeps = _run(config, folder, sink, clock, began, started)
+        if config.causal is not None:
+            # The sweep's own results stand by now, from which `leadline causal` goes on should this be cut short.
+            results = add_causal(results, config, folder, sink)
+            provenance = {"seconds": round(time.perf_counter() - began, 3), "stages": clock.stages()}
+            results = results.model_copy(update={"provenance": results.provenance.model_copy(update=provenance)})
+            write_results(results, folder)
         with stage(sink, "report", "report.html"):
             write_report(results, folder / "report.html")
     finally:
@@ -211,9 +219,7 @@ def _run(
         provenance=_provenance(config, clock, began, started, describe.methods(config, data, acts, sweeps)),
         study=config.to_mapping(),
     )
-    with replace_atomic(folder / "results.parquet") as temporary:
-        describe.long_table(results).write_parquet(temporary)
-    write_atomic(folder / "results.json", results.model_dump_json(indent=1))
+    write_results(results, folder)
     return results, sweeps
 
 
