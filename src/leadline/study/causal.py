@@ -16,6 +16,7 @@ from typing import cast
 import numpy as np
 
 from leadline.causal import (
+    NEUTRAL,
     Examples,
     activation_patching,
     attribution_patching,
@@ -60,6 +61,8 @@ __all__ = ["add_causal", "run_causal"]
 
 # Random directions of a dose–response band and of the comparison of families: each needs every dose, so fewer do.
 _FEW = 19
+# Families are compared at equal cost, and every direction has a cost of its own at every dose.
+_FAMILY_DOSES, _N_NEUTRAL = (0.1, 0.2, 0.4), 16
 # Pairs and tokens of the patching maps.
 _N_PAIRS, _N_TOKENS = 16, 12
 # Rows on which components are named, before they are checked on others.
@@ -311,8 +314,10 @@ class _Work:
                 X,
                 self.y[fitted],
                 families,
+                doses=_FAMILY_DOSES,
                 budget=causal.cost_budget,
                 n_random=_FEW,
+                neutral=NEUTRAL[:_N_NEUTRAL],
                 **common,  # type: ignore[arg-type]
             )
             measures.append(told.families_told(scores))
