@@ -92,6 +92,11 @@ def command(
     changes = {key: value for key, value in given.items() if value not in (None, [])}
     if changes:
         before: dict[str, Any] = {} if config.causal is None else config.causal.model_dump(mode="json")
+        # Answers given in one way take the place of those that the study has in the other.
+        ways = (("positive", "negative"), ("positive_column", "negative_column"))
+        for way, other in (ways, ways[::-1]):
+            if changes.keys() & {*way} and not changes.keys() & {*other}:
+                before = {key: value for key, value in before.items() if key not in other}
         config = config.replace(causal={**before, **changes})
     # After the checks, which are quick to answer: this imports torch.
     from leadline.study.causal import run_causal

@@ -68,6 +68,8 @@ _N_PAIRS, _N_TOKENS = 16, 12
 # Rows on which components are named, before they are checked on others.
 _N_NAMING = 64
 _LARGEST = 10
+# What heads and MLPs write into.
+_STREAMS = ("resid_pre", "resid_mid", "resid_post", "final_norm")
 _FAMILIES: dict[str, Fits] = {"logistic": Logistic(l2=(0.1,)), "lda": LDA(), "mean_difference": MeanDifference()}
 
 
@@ -364,7 +366,7 @@ class _Work:
     def _decomposed(self, decodes: str) -> tuple[dict[str, object], Verdict, list[schema.Measure]]:
         """The score taken apart; components are named on some rows and ablated on others."""
         tokens = self.config.tokens
-        if self.site.kind not in ("resid_pre", "resid_mid", "resid_post", "final_norm", "attn_out", "mlp_out"):
+        if self.site.kind not in (*_STREAMS, "attn_out", "mlp_out"):
             why = f"A score at {self.site} has no parts: nothing is added up there."
             return {"where_from_reason": why}, not_tested("where from", why), []
         rng = np.random.default_rng([self.config.seed, 621])
@@ -373,15 +375,17 @@ class _Work:
             named = decompose(self.model, self._plain(naming), self.probe, tokens, events=self.events)
             tried = self._plain(self.rows.tried)
             found = decompose(self.model, tried, self.probe, tokens, events=self.events)
+            components = named.named(share=0.8)[:_LARGEST]
         except CausalError as error:
             why = f"The score cannot be taken apart: {error}"
             return {"where_from_reason": why}, not_tested("where from", why), []
-        components = named.named(share=0.8)[:_LARGEST]
         check = check_components(
             self.model, tried, found, self.probe, components=components, seed=self.config.seed, events=self.events
         )
         read = None if why_no_perplexity(self.model) else read_direction(self.model, self.probe, site=self.site)
-        overlap = head_overlap(self.model, self.probe, site=self.site) if self.model.n_heads else None
+        overlap = None
+        if self.model.n_heads and self.site.kind in _STREAMS:
+            overlap = head_overlap(self.model, self.probe, site=self.site)
         parts: dict[str, object] = {
             "contributions": told.contributions_of(found),
             "n_contributions": len(found.components),
@@ -411,12 +415,15 @@ class _Work:
             return [], ["no two examples of opposite class have as many tokens, so no patching maps are given."]
         chosen = self.examples.take(fits[:_N_PAIRS])
         other = self.examples.take(partner[fits[:_N_PAIRS]])
-        sites = [s for s in self._sites() if s.depth <= self.site.depth]
+        sites = [s for s in self._sites() if s.depth <= self.site.depth] or [self.site]
         reader = self._probe_in_prompt()
         maps = []
         exact = activation_patching(self.model, chosen, other, reader, sites, positions=_N_TOKENS, events=self.events)
         quick = attribution_patching(self.model, chosen, other, reader, sites, positions=_N_TOKENS, events=self.events)
-        agree = rank_correlation(exact, quick)
+        try:
+            agree = f"rank correlation with the exact map {rank_correlation(exact, quick).of_means:.2f}"
+        except CausalError:
+            agree = "too few cells have an effect to compare it with the exact map"
         maps.append(
             told.heat_map(
                 exact,
@@ -430,8 +437,8 @@ class _Work:
                 quick,
                 "score_attribution",
                 "The probe's score: attribution patching",
-                f"The same to first order, from one pass forward and back (Nanda 2023); rank correlation with the "
-                f"exact map {agree.of_means:.2f}. Early sites are underestimated where norms follow a large change.",
+                f"The same to first order, from one pass forward and back (Nanda 2023); {agree}. Early sites are "
+                "underestimated where norms follow a large change.",
             )
         )
         if not no_behaviour:
@@ -498,7 +505,10 @@ def _prompts(
                 f"{', '.join(data.frame.columns)}."
             )
         values = data.frame[column].to_list()
-        sides.append([(str(values[labels.rows[i]]),) for i in rows])
+        own = [values[labels.rows[i]] for i in rows]
+        if any(value is None or not str(value).strip() for value in own):
+            raise ConfigError(f"the column '{column}' of '{data.name}' has rows without an answer; give every row one.")
+        sides.append([(str(value),) for value in own])
     return prompts(
         model,
         [texts[i] for i in rows],

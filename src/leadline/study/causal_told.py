@@ -234,7 +234,8 @@ def silence_told(found: Silence) -> schema.Measure:
         "projects probes' directions out. A fresh probe is fitted on edited activations of other rows, here and "
         "further down. Held against LEACE of shuffled labels.",
         reference="Belrose et al. 2023; Ravfogel et al. 2020",
-        sentence=found.sentence,
+        # Folds of few groups give no interval.
+        sentence=found.sentence.replace(" [nan, nan]", ""),
         tables=[_table("After erasure", found.table, names)],
     )
 
