@@ -13,7 +13,7 @@ from leadline.sites import Site
 __all__ = ["CAUSAL_FAMILIES", "CAUSAL_PARTS", "CausalConfig"]
 
 Part = Literal["effects", "doses", "families", "silence", "decomposition", "patching"]
-CausalFamily = Literal["logistic", "lda", "mean_difference", "pca", "random"]
+CausalFamily = Literal["logistic", "lda", "mean_difference"]
 CAUSAL_PARTS: tuple[Part, ...] = get_args(Part)
 CAUSAL_FAMILIES: tuple[CausalFamily, ...] = get_args(CausalFamily)
 # What stands for the data's text in a prompt.
@@ -56,7 +56,7 @@ class CausalConfig(BaseModel):
     random_directions : of each kind, for the p-values.
     doses : ‖αv‖/‖h‖, each with both signs.
     cost_budget : the share by which perplexity of neutral text may rise for a dose to be called usable.
-    families : of which the directions are compared at equal cost.
+    families : of which the directions are compared at equal cost, beside the first principal component and random ones.
     parts : what is done.
     """
 
