@@ -63,7 +63,6 @@ def main() -> None:
             tokens="last@span:text",
             n_random=99,
             nulls=("pattern",),
-            # The control of shuffled labels shuffles the hemisphere, row by row within countries or whole countries.
             fitted_groups=country[fitted],
         )
         show(use, auroc(fit.probe.score(X[new]), y[new], country[new]))
