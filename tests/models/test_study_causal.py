@@ -160,6 +160,12 @@ def test_a_study_fills_every_part(whole):
         assert heat.n_pairs >= 2
         assert np.array(heat.values, dtype=float).shape == (len(heat.sites), len(heat.tokens))
         assert np.isfinite(np.array(heat.values, dtype=float)).all()
+    # Changes of negative examples alone: those of positive ones go the other way, and would cancel. At its own site and
+    # one of the tokens the score becomes a positive example's.
+    exact = found.heat_maps[0]
+    if found.site in exact.sites:
+        difference = sum(c.difference.value for c in found.contributions)
+        assert 0.2 < max(exact.values[exact.sites.index(found.site)]) / difference < 5
     assert "fitted anew on 56 rows of other groups than the 16" in found.notes[0]
     assert found.seconds > 0
 

@@ -410,9 +410,10 @@ class _Work:
         """Maps of the score, exact and by gradients, and of the answers, over pairs of as many tokens."""
         lengths = np.array([row.length for row in self.examples.rows])
         partner = self.examples.partner
-        fits = np.flatnonzero((partner >= 0) & (lengths == lengths[partner]))
+        # From the negative class to the positive one: the other way round changes would cancel these.
+        fits = np.flatnonzero((partner >= 0) & (lengths == lengths[partner]) & (self.examples.y == 0))
         if len(fits) < 2:
-            return [], ["no two examples of opposite class have as many tokens, so no patching maps are given."]
+            return [], ["no two pairs of opposite class have as many tokens, so no patching maps are given."]
         chosen = self.examples.take(fits[:_N_PAIRS])
         other = self.examples.take(partner[fits[:_N_PAIRS]])
         sites = [s for s in self._sites() if s.depth <= self.site.depth] or [self.site]
@@ -429,7 +430,7 @@ class _Work:
                 exact,
                 "score_exact",
                 "The probe's score: activation patching",
-                "Change of the score when the activation there comes from the counterfactual prompt; each cell a pass.",
+                "Change of a negative example's score when the activation there is a positive one's.",
             )
         )
         maps.append(
@@ -450,7 +451,7 @@ class _Work:
                     answers,
                     "answers_exact",
                     "The answers: activation patching",
-                    "Change of the answers' log odds when the activation there comes from the counterfactual prompt.",
+                    "Change of a negative example's log odds when the activation there is a positive one's.",
                 )
             )
         return maps, []
