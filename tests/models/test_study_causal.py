@@ -10,7 +10,7 @@ import pytest
 from leadline.activations import Activations
 from leadline.cli import main
 from leadline.data import load_dataset
-from leadline.errors import ConfigError
+from leadline.errors import CausalError, ConfigError
 from leadline.probes import Logistic
 from leadline.study.causal import run_causal
 from leadline.study.causal_config import CausalConfig
@@ -263,6 +263,18 @@ def test_left_out_parts_are_told(run):
     assert "left out" in judged["used"].sentence
     assert "left out" in judged["where from"].sentence
     assert {judged["used"].verdict, judged["where from"].verdict} == {"not tested"}
+
+
+def test_rows_that_carry_no_intervention_are_told_and_the_report_stands(run, monkeypatch):
+    def refuse(*_, **__):
+        raise CausalError("of 3 groups, 1 is kept, and holds one class alone; give more groups.")
+
+    monkeypatch.setattr("leadline.study.causal.choose_rows", refuse)
+    results = run_causal(run, given(parts=["effects"]))
+    judged = verdicts(results)
+    assert judged["used"].verdict == judged["where from"].verdict == "not tested"
+    assert "one class alone" in judged["used"].sentence
+    assert "one class alone" in (run / "report.html").read_text()
 
 
 def test_answers_by_column(run):

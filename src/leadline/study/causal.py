@@ -142,7 +142,14 @@ def add_causal(results: Results, config: StudyConfig, folder: Path, events: Even
             targets.append(_with(one, empty, verdicts))
             continue
         X = np.asarray(acts.read(site), dtype=np.float64)[labels.rows]
-        work = _Work.of(config, model, data, labels, X, site, setting, events)
+        try:
+            work = _Work.of(config, model, data, labels, X, site, setting, events)
+        except CausalError as error:
+            # Rows or answers that carry no intervention are this target's finding, and no reason to lose the others'.
+            why = str(error)
+            verdicts = [not_tested("used", why), not_tested("where from", why)]
+            targets.append(_with(one, _empty(config.causal, site, why), verdicts))
+            continue
         found, verdicts = work.run(decodes)
         found = found.model_copy(update={"seconds": round(time.perf_counter() - began, 1)})
         targets.append(_with(one, found, verdicts))

@@ -104,6 +104,7 @@ def run_study(
         results, sweeps = _run(config, folder, sink, clock, began, started)
         if config.causal is not None:
             # The sweep's own results stand by now, from which `leadline causal` goes on should this be cut short.
+            write_report(results, folder / "report.html")
             results = add_causal(results, config, folder, sink)
             provenance = {"seconds": round(time.perf_counter() - began, 3), "stages": clock.stages()}
             results = results.model_copy(update={"provenance": results.provenance.model_copy(update=provenance)})
